@@ -1,0 +1,48 @@
+# Every command of the book. `make help` lists them. Works with GNU make 3.81.
+
+PYTHON ?= python3
+PORT ?= 8000
+# A Python that the reader names is insisted on; the default one is not, once there is an environment.
+NAMED := $(if $(filter file default undefined,$(origin PYTHON)),,--named)
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help environment book serve test execute figures mutants newest lock clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
+
+environment:
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
+	  echo ".venv: there is no $(PYTHON) here. Install Python 3.11 to 3.14, or name one: make book PYTHON=python3.12." >&2; \
+	  exit 1; }
+	@"$(PYTHON)" scripts/environment.py $(NAMED)
+
+book: environment ## build the book, every warning an error, and say how to open it
+	@$(BIN)/jupyter-book build . --all -W -n --keep-going --quiet
+	@echo "The book is built. Open _build/html/index.html, or run: make serve"
+
+serve: environment ## serve the book on localhost (PORT=8000) and print the address
+	@test -f _build/html/index.html || $(MAKE) book
+	@$(BIN)/python scripts/serve.py $(PORT)
+
+test: book ## build the book, then run every notebook (nbval) and all other tests
+	@$(BIN)/python -m pytest
+
+execute: environment ## run every notebook and store its outputs (NOTEBOOKS=book/01-... for one)
+	@$(BIN)/python scripts/notebooks.py execute $(NOTEBOOKS)
+
+figures: environment ## run every notebook again and compare its figures with the stored ones
+	@$(BIN)/python scripts/notebooks.py figures $(NOTEBOOKS)
+
+mutants: environment ## break each main claim and see that its chapter turns red (CHAPTER=01 for one)
+	@$(BIN)/python tests/mutants/run.py $(CHAPTER)
+
+newest: environment ## run the notebooks with the newest Python and libraries (UNLOCKED=1: not even locked)
+	@$(BIN)/python scripts/newest.py $(if $(UNLOCKED),--unlocked)
+
+lock: environment ## make the locks again from requirements.in and requirements-newest.in (UPGRADE=1: newer versions)
+	@$(BIN)/python scripts/lock.py $(if $(UPGRADE),--upgrade)
+
+clean: ## delete the built site and the environments
+	rm -rf _build .venv .venv-newest .pytest_cache .ruff_cache

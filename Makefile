@@ -1,4 +1,4 @@
-# Every command of the book. `make help` lists them. Works with GNU make 3.81.
+# Every command of the book. `make help` lists them. Nothing here is newer than GNU make 3.81 (macOS).
 
 PYTHON ?= python3
 PORT ?= 8000

@@ -4,7 +4,11 @@ import argparse
 import subprocess
 import sys
 
-LOCKS = {"requirements": "3.11", "requirements-newest": "3.12"}  # name: the oldest Python it is for
+LOCKS = {
+    "requirements": "3.11",
+    "requirements-original": "3.11",
+    "requirements-newest": "3.12",
+}  # name: the oldest Python it is for
 
 
 def lock(name, oldest_python, upgrade):

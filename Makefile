@@ -7,7 +7,7 @@ NAMED := $(if $(filter file default undefined,$(origin PYTHON)),,--named)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help environment book serve test execute figures mutants newest lock clean
+.PHONY: help environment book serve test execute figures mutants newest original shots links lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
@@ -41,8 +41,17 @@ mutants: environment ## break each main claim and see that its chapter turns red
 newest: environment ## run the notebooks with the newest Python and libraries (UNLOCKED=1: not even locked)
 	@$(BIN)/python scripts/newest.py $(if $(UNLOCKED),--unlocked)
 
-lock: environment ## make the locks again from requirements.in and requirements-newest.in (UPGRADE=1: newer versions)
+original: environment ## run the post's listings on flax 0.1.0 and compare every number with the chapters
+	@$(BIN)/python scripts/original.py
+
+shots: book ## take a picture of every page, light and dark, desktop and phone, into _build/shots
+	@$(BIN)/python scripts/shots.py
+
+links: environment ## ask every outside link of the book whether it still answers (needs a network)
+	@$(BIN)/jupyter-book build . --all --keep-going --builder linkcheck --path-output _build/links
+
+lock: environment ## make the locks again from the requirements*.in (UPGRADE=1: newer versions)
 	@$(BIN)/python scripts/lock.py $(if $(UPGRADE),--upgrade)
 
 clean: ## delete the built site and the environments
-	rm -rf _build .venv .venv-newest .pytest_cache .ruff_cache
+	rm -rf _build .venv .venv-newest .venv-original .pytest_cache .ruff_cache

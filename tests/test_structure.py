@@ -1,10 +1,8 @@
 """The frame around the chapters: contents, configuration, lock, README, build."""
 
 import json
-import os
 import pathlib
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,8 +14,11 @@ import pytest
 import sphinx_lock_versions
 import yaml
 
+from conftest import make
+
 ROOT = pathlib.Path(__file__).parents[1]
 # Packages that are needed only by older Pythons, or replaced on some systems: these alone may carry a marker.
+LOCKS = ["requirements", "requirements-newest", "requirements-original"]
 BACKPORTS = {"overrides", "lazy-importer"}
 
 
@@ -85,7 +86,7 @@ def lock_faults(lock):
         yield "no pin"
 
 
-@pytest.mark.parametrize("name", ["requirements", "requirements-newest"])
+@pytest.mark.parametrize("name", LOCKS)
 def test_lock_is_sound(name):
     assert list(lock_faults(read(f"{name}.txt"))) == []
 
@@ -102,7 +103,7 @@ def test_lock_faults_are_found():
     assert list(lock_faults("")) == ["no pin"]
 
 
-@pytest.mark.parametrize("name", ["requirements", "requirements-newest"])
+@pytest.mark.parametrize("name", LOCKS)
 def test_each_requirement_has_a_reason_and_a_pin(name):
     pinned = sphinx_lock_versions.locked_versions(read(f"{name}.txt"))
     lines = [line for line in read(f"{name}.in").splitlines() if line and not line.startswith("#")]
@@ -119,13 +120,6 @@ def test_the_environment_is_the_lock():
 
 
 # ---- commands --------------------------------------------------------------------------------------------------------
-
-
-def make(*arguments, folder=ROOT):
-    """Run make as a reader would, even if make runs these tests."""
-    inherited = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON"}
-    environment = {name: value for name, value in os.environ.items() if name not in inherited}
-    return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def test_help_lists_every_command():
@@ -154,40 +148,6 @@ def test_lint():
     for task in (["check"], ["format", "--check"]):
         result = subprocess.run([sys.executable, "-m", "ruff", *task, ROOT], capture_output=True, text=True)
         assert result.returncode == 0, result.stdout
-
-
-# ---- the build is strict ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_book(tmp_path):
-    """A copy of the project with two pages, that shares the environment."""
-    for name in ("Makefile", "_config.yml", "requirements.txt", "scripts", "book/_static", "book/references.bib"):
-        source, target = ROOT / name, tmp_path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
-    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
-    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/index\nchapters:\n  - file: book/second\n")
-    (tmp_path / "book/index.md").write_text("# First\n\n[second](second.md) {cite:p}`jax`\n")
-    (tmp_path / "book/second.md").write_text("# Second\n\n:::{bibliography}\n:::\n")
-    return tmp_path
-
-
-def test_broken_reference_fails_the_build_each_time(small_book):
-    built = make("book", folder=small_book)
-    assert built.returncode == 0, built.stdout + built.stderr
-
-    page = small_book / "book/second.md"
-    whole = page.read_text()
-    page.write_text(whole + "\nSee {ref}`nowhere`.\n")
-    for _ in range(2):  # without --all the second build would remember nothing and pass
-        failed = make("book", folder=small_book)
-        assert failed.returncode != 0
-        assert "nowhere" in failed.stdout + failed.stderr
-
-    page.write_text(whole)
-    mended = make("book", folder=small_book)
-    assert mended.returncode == 0, mended.stdout + mended.stderr
 
 
 # ---- the environment says what is wrong ------------------------------------------------------------------------------

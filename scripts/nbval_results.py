@@ -38,17 +38,19 @@ def without_colours(text):
     return re.sub(r"\x1b\[[0-9;]*m|#x1B\[[0-9;]*m", "", text)
 
 
-def run(python, paths, folder, lax=False):
+def run(python, paths, folder, lax=False, stop_at_first=False):
     """Run nbval on notebooks with the given interpreter; every cell's result, in order.
 
-    A run in which no cell was executed is an error, not a success.
+    With `stop_at_first`, the cells after the first failure of a notebook are skipped. A run in which no cell was
+    executed is an error, not a success.
     """
     with tempfile.TemporaryDirectory() as scratch:
         report = pathlib.Path(scratch) / "report.xml"
         command = [python, "-m", "pytest", "--nbval-lax" if lax else "--nbval", "--nbval-current-env"]
         command += ["--nbval-cell-timeout=120", "-n", "2", "--dist", "loadscope", "-q", f"--junitxml={report}"]
         command += ["-p", "no:cacheprovider", "--noconftest", "-c", os.devnull, f"--rootdir={folder}", *map(str, paths)]
-        environment = {**os.environ, **ENVIRONMENT}
+        command += ["-p", "nbval_stop"] if stop_at_first else []
+        environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT / "scripts")}
         result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         if result.returncode not in (0, 1) or not report.exists():
             sys.exit(f"nbval could not be run:\n{result.stdout}{result.stderr}")

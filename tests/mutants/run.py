@@ -60,10 +60,10 @@ def first_failures(notebooks, companions):
         shutil.copytree(companions, folder, ignore=shutil.ignore_patterns("*.ipynb", "_static", "__pycache__"))
         for name, notebook in notebooks.items():
             nbformat.write(notebook, folder / f"{name}.ipynb")
-        cells = nbval_results.run(sys.executable, [folder], folder)
+        cells = nbval_results.run(sys.executable, [folder], folder, stop_at_first=True)
     failures = dict.fromkeys(notebooks)
     for cell in cells:
-        if cell.kind != "passed" and failures[cell.notebook] is None:
+        if cell.kind not in ("passed", "skipped") and failures[cell.notebook] is None:
             failures[cell.notebook] = cell
     return failures
 

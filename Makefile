@@ -7,7 +7,7 @@ NAMED := $(if $(filter file default undefined,$(origin PYTHON)),,--named)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help environment book serve test execute figures mutants newest original shots links lock clean
+.PHONY: help environment book serve test execute figures cores mutants newest original shots links lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
@@ -34,6 +34,9 @@ execute: environment ## run every notebook and store its outputs (NOTEBOOKS=book
 
 figures: environment ## run every notebook again and compare its figures with the stored ones
 	@$(BIN)/python scripts/notebooks.py figures $(NOTEBOOKS)
+
+cores: environment ## run the notebooks on one core: they must print the same, while a long sum does not
+	@$(BIN)/python scripts/cores.py
 
 mutants: environment ## break each main claim and see that its chapter turns red (CHAPTER=01 for one)
 	@$(BIN)/python tests/mutants/run.py $(CHAPTER)

@@ -167,6 +167,13 @@ def test_all_notebooks_are_found():
     assert len(notebooks.all_notebooks()) >= 6, "there are probably notebooks that were not discovered"
 
 
+def test_the_answer_has_the_fifteen_lines_that_the_front_page_promises():
+    notebook = nbformat.read(ROOT / "book" / "00-freeze-a-parameter.ipynb", as_version=4)
+    answer = code_cell(notebook, lambda cell: "def train(" in cell.source)
+    assert len([line for line in answer.source.splitlines() if line.strip()]) == 15
+    assert "Fifteen lines" in (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+
+
 # ---- each check can fail -----------------------------------------------------------------------------------------
 
 

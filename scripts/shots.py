@@ -11,8 +11,13 @@ SITE, SHOTS = ROOT / "_build" / "html" / "book", ROOT / "_build" / "shots"
 WIDTHS = {"desktop": 1280, "phone": 390}
 
 
+def find_chromium():
+    """The path of the system's Chromium, or None."""
+    return next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+
+
 def main():
-    chromium = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+    chromium = find_chromium()
     if chromium is None:
         sys.exit("shots: no Chromium on the PATH. Install one (Debian, Ubuntu: apt install chromium) and try again.")
     SHOTS.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ import http.server
 import json
 import os
 import pathlib
-import shutil
 import threading
 import urllib.parse
 
@@ -19,9 +18,9 @@ import notebooks
 import pytest
 import yaml
 from playwright.sync_api import sync_playwright
+from shots import WIDTHS, find_chromium
 
 ROOT = pathlib.Path(__file__).parents[1]
-WIDTHS = {"desktop": 1280, "phone": 390}
 HOW_TO_GET_ONE = "no Chromium on the PATH (Debian, Ubuntu: apt install chromium; macOS: brew install chromium)"
 # Its own network activity is quiet: the browser asks for nothing but the page.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -31,10 +30,6 @@ PAGES = [
     for part in [{"chapters": [{"file": "book/index"}]}, *yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]]
     for page in part["chapters"]
 ]
-
-
-def find_chromium():
-    return next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,13 @@
 """The built pages, read as files: links, anchors, alt text, and nothing from another host."""
 
+import copy
+import json
 import pathlib
 import re
 import urllib.parse
 
 import pytest
+import yaml
 from bs4 import BeautifulSoup
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -57,7 +60,31 @@ def from_elsewhere(book):
                 yield f"{path.name}: a script that names another host"
 
 
-CHECKS = [broken_links, images_without_alt, from_elsewhere]
+def breaks_in_the_chain(book):
+    """Pages whose next or previous link does not lead to their neighbour in the table of contents."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    parts = [page["file"] for part in toc["parts"] for page in part["chapters"]]
+    names = [pathlib.PurePath(file).name for file in (toc["root"], *parts)]
+    pages = {path.stem: page for path, page in book.items()}
+    for before, name, after in zip([None, *names], names, [*names[1:], None], strict=False):
+        for direction, wanted in (("left-prev", before), ("right-next", after)):
+            link = pages[name].select_one(f"a.{direction}")
+            leads_to = link and pathlib.PurePath(link["href"]).stem
+            if leads_to != wanted:
+                yield f"{name}: {direction} leads to {leads_to}, not to {wanted}"
+
+
+def notebooks_not_offered(book):
+    """Chapters whose download button does not lead to the chapter's notebook, as it is."""
+    for notebook in ROOT.glob("book/*.ipynb"):
+        path, page = next((path, page) for path, page in book.items() if path.stem == notebook.stem)
+        link = page.select_one("a.btn-download-source-button")
+        file = path.parent / urllib.parse.unquote(link["href"]) if link else None
+        if not file or not file.is_file() or json.loads(file.read_bytes()) != json.loads(notebook.read_bytes()):
+            yield notebook.name
+
+
+CHECKS = [breaks_in_the_chain, notebooks_not_offered, broken_links, images_without_alt, from_elsewhere]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -79,10 +106,31 @@ def test_site(book, check):
         (from_elsewhere, "<script>var x = 'https://host/thebe.js'</script>"),
     ],
 )
-def test_planted_fault_is_found(site, check, planted):
-    book = pages(site)
-    next(iter(book.values())).body.append(BeautifulSoup(planted, "html.parser"))
-    assert len(list(check(book))) == 1
+def test_planted_fault_is_found(book, check, planted):
+    path, page = next(iter(book.items()))
+    page = copy.copy(page)
+    page.body.append(BeautifulSoup(planted, "html.parser"))
+    assert len(list(check({**book, path: page}))) == 1
+
+
+@pytest.mark.parametrize(
+    ("check", "selector", "href"),
+    [
+        (breaks_in_the_chain, "a.right-next", "glossary.html"),
+        (breaks_in_the_chain, "a.left-prev", None),
+        (notebooks_not_offered, "a.btn-download-source-button", "../_sources/book/01-kwargs-and-partial.ipynb"),
+        (notebooks_not_offered, "a.btn-download-source-button", "nowhere.ipynb"),
+    ],
+)
+def test_wrong_link_is_found(book, check, selector, href):
+    path = next(path for path in book if path.stem == "02-the-caveat")
+    page = copy.copy(book[path])
+    link = page.select_one(selector)
+    if href is None:
+        link.decompose()
+    else:
+        link["href"] = href
+    assert len(list(check({**book, path: page}))) == 1
 
 
 def test_versions_on_the_front_page_come_from_the_lock(book, site):

@@ -40,6 +40,7 @@ cores: environment ## run the notebooks on one core: they must print the same, w
 
 mutants: environment ## break each main claim and see that its chapter turns red (CHAPTER=01 for one)
 	@$(BIN)/python tests/mutants/run.py $(CHAPTER)
+	@$(if $(CHAPTER),,$(BIN)/python tests/mutants/package.py)
 
 newest: environment ## run the notebooks with the newest Python and libraries (UNLOCKED=1: not even locked)
 	@$(BIN)/python scripts/newest.py $(if $(UNLOCKED),--unlocked)

@@ -1,0 +1,1 @@
+"""The code that more than one chapter needs: what trains is data beside the parameters."""

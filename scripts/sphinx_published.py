@@ -7,13 +7,10 @@ Both are environment variables, and without them none of these appears, and no p
 """
 
 import os
-import re
 import urllib.parse
 
 from sphinx.errors import ConfigError
-
-# Colab has JAX, Flax, Optax and matplotlib. A chapter that imports the book's own package runs on Binder instead.
-NEEDS_THE_REPOSITORY = re.compile(r'^[\s"]*(from|import) trainability\b', re.MULTILINE)
+from sphinx_package import imports_the_package
 
 
 def address(variable):
@@ -52,11 +49,11 @@ def configure(app, config):
 
 
 def choose_launch_button(app, pagename, templatename, context, doctree):
-    """Colab for a notebook that needs nothing but what Colab has, Binder for the others."""
+    """Colab for a notebook that needs nothing but what Colab has; Binder for one that imports the book's package."""
     path = app.srcdir / f"{pagename}.ipynb"
     if not path.exists():
         return
-    other = "colab" if NEEDS_THE_REPOSITORY.search(path.read_text(encoding="utf-8")) else "binder"
+    other = "colab" if imports_the_package(path) else "binder"
     for group in context.get("header_buttons", []):
         if isinstance(group.get("buttons"), list):
             group["buttons"] = [button for button in group["buttons"] if other not in str(button.get("text")).lower()]

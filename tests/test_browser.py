@@ -1,7 +1,8 @@
 """The site in a real browser: every page, light and dark, desktop and phone.
 
-`audit` lists what is wrong with a page. The end of this file serves pages with planted faults, and expects each one
-to be found. Without a Chromium on the PATH these tests are skipped, with REQUIRE_BROWSER=1 that is an error.
+`audit` opens a page once, looks at it in each scheme and width in turn, and lists what is wrong with it. The end of
+this file serves pages with planted faults, and expects each one to be found. Without a Chromium on the PATH these tests
+are skipped, with REQUIRE_BROWSER=1 that is an error.
 """
 
 import functools
@@ -65,46 +66,45 @@ def origin(site):
 
 
 @pytest.fixture(scope="module")
-def contexts(browser):
-    """A context for each scheme: its pages share a cache, as a reader's do."""
-    viewport = {"width": WIDTHS["desktop"], "height": 900}
-    by_scheme = {}
-    for scheme in ("light", "dark"):
-        by_scheme[scheme] = browser.new_context(viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
-        by_scheme[scheme].set_default_timeout(10_000)
-    return by_scheme
+def context(browser):
+    """Pages of one context share a cache, as a reader's do."""
+    context = browser.new_context(reduced_motion="reduce")
+    context.set_default_timeout(10_000)
+    return context
 
 
 @pytest.fixture
-def page(contexts):
-    page = contexts["light"].new_page()
+def page(context):
+    page = context.new_page()
+    show(page)
     yield page
     page.close()
 
 
-@pytest.fixture
-def dark_page(contexts):
-    page = contexts["dark"].new_page()
-    yield page
-    page.close()
+def show(page, scheme="light", width="desktop"):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": WIDTHS[width], "height": 900})
+    page.evaluate("document.getAnimations().forEach(animation => animation.finish())")
 
 
 # ---- what is looked for on every page --------------------------------------------------------------------------------
 
 # Presses of Tab are recorded in the page itself: which element had the focus, and whether that could be seen.
 RECORD_FOCUS = """() => {
+  document.activeElement.blur();
   const top = document.createElement('span');  // the first Tab starts from the top of the page
   top.tabIndex = -1;
   document.body.prepend(top);
   top.focus();
   top.remove();
-  const look = e => { const s = getComputedStyle(e); return [s.outlineStyle, s.outlineWidth, s.boxShadow,
+  window.look = e => { const s = getComputedStyle(e); return [s.outlineStyle, s.outlineWidth, s.boxShadow,
     s.backgroundColor, s.textDecorationLine, s.textDecorationThickness, s.borderColor].join(); };
   const visible = e => e.checkVisibility({visibilityProperty: true}) && e.getClientRects().length > 0
     && !e.closest('[inert]') && !e.closest('dialog:not([open])');
   window.visible = visible;
   const wanted = [...document.querySelectorAll('a[href], button, input, summary, select, [tabindex="0"]')]
     .filter(e => visible(e) && e.tabIndex >= 0 && !e.disabled);
+  window.wanted = wanted;
   window.unfocused = new Map(wanted.map(e => [e, look(e)]));
   window.invisible = new Set();
   document.addEventListener('focusin', event => {
@@ -116,6 +116,14 @@ RECORD_FOCUS = """() => {
   });
   return wanted.length;
 }"""
+# In the other scheme the same elements are reached, and only the look of their focus can differ. A script may move the
+# focus there: after a press of Tab the browser shows it just as it does for the keyboard.
+FOCUS_EACH = """() => wanted.filter(visible).filter(e => {
+  document.activeElement.blur();
+  const before = look(e);
+  e.focus({focusVisible: true, preventScroll: true});
+  return document.activeElement === e && look(e) === before;
+})"""
 DESCRIBE = "e => e.outerHTML.slice(0, 120)"
 
 
@@ -126,28 +134,38 @@ def keyboard_faults(page):
         page.keyboard.press("Tab")
         if pressed % 10 == 0 and page.evaluate("[...unfocused.keys()].filter(visible).length") == 0:
             break
-    for fault, found in (
-        ("Tab does not reach", "[...unfocused.keys()].filter(visible)"),
-        ("focus cannot be seen on", "[...invisible]"),
-    ):
-        yield from (f"{fault} {element}" for element in page.evaluate(f"{found}.map({DESCRIBE})"))
+    yield from described("Tab does not reach", page, "[...unfocused.keys()].filter(visible)")
+    yield from described("focus cannot be seen on", page, "[...invisible]")
+
+
+def focus_faults(page):
+    """Elements whose focus cannot be seen, among those that `keyboard_faults` went through before."""
+    yield from described("focus cannot be seen on", page, f"({FOCUS_EACH})()")
+
+
+def described(fault, page, elements):
+    return (f"{fault} {element}" for element in page.evaluate(f"{elements}.map({DESCRIBE})"))
 
 
 def folded_faults(page):
     """Solutions and folded cells that are open already, or do not unfold; they stay unfolded."""
     for name, (block, handle) in FOLDED.items():
-        for number in range(page.locator(block).count()):
-            folded = page.locator(block).nth(number)
-            code = folded.locator("div.highlight").first
-            if code.is_visible():
-                yield f"{name} is not folded"
-                continue
-            folded.locator(handle).first.click()
-            try:
-                code.wait_for(state="visible", timeout=2_000)
-            except TimeoutError:
-                yield f"{name} does not unfold"
-    page.wait_for_timeout(400)  # after 300 ms the theme gives blocks that are too wide to the keyboard
+        blocks = f"[...document.querySelectorAll('{block}')]"
+        shown = "block => block.querySelector('div.highlight').checkVisibility({visibilityProperty: true})"
+        if page.evaluate(f"{blocks}.some({shown})"):
+            yield f"{name} is not folded"
+            continue
+        page.evaluate(f"{blocks}.map(block => block.querySelector('{handle}').click())")
+        try:
+            page.wait_for_function(f"{blocks}.every({shown})", timeout=2_000)
+        except TimeoutError:
+            yield f"{name} does not unfold"
+    # The theme gives blocks that are too wide to the keyboard, a moment after (and when the width changes).
+    wide = "block => block.scrollWidth > block.clientWidth && block.checkVisibility() && block.tabIndex < 0"
+    try:
+        page.wait_for_function(f"![...document.querySelectorAll('pre')].some({wide})", timeout=1_500)
+    except TimeoutError:
+        yield "the keyboard cannot scroll a block of code"
 
 
 FOLDED = {
@@ -155,29 +173,29 @@ FOLDED = {
     "a folded cell": ("details.hide", "summary"),
 }
 
-# Most of axe's time goes into the colours of code. A run of code in the style of one before it, on the same background,
-# says nothing new: it becomes plain text.
+# Most of axe's time goes into the colours of code. A run of code that looks like one before it in both schemes, on the
+# same background, says nothing new: it becomes plain text. To be called in each scheme.
 UNWRAP_REPEATED_CODE = """() => {
-  const seen = new Set(), repeated = [];
   const look = e => { const s = getComputedStyle(e);
     return [s.color, s.backgroundColor, s.opacity, s.fontSize, s.fontWeight].join(); };
+  const looks = new Map();
   for (const span of document.querySelectorAll('.highlight pre span')) {
     if (span.children.length || span.id) continue;
     const around = [span.parentElement, span.closest('pre'), span.closest('.highlight')];
-    const key = [span, ...around].map(look).join(' ');
-    if (seen.has(key)) repeated.push(span);
-    seen.add(key);
+    looks.set(span, [span, ...around].map(look).join(' '));
   }
-  for (const span of repeated) span.replaceWith(...span.childNodes);
+  if (!window.looks) { window.looks = looks; return; }
+  const seen = new Set();
+  for (const [span, key] of looks) {
+    const both = key + window.looks.get(span);
+    if (seen.has(both)) span.replaceWith(...span.childNodes);
+    seen.add(both);
+  }
 }"""
 
 
 def axe_faults(page):
     """What axe-core finds, as rule and first element."""
-    page.evaluate("document.activeElement.blur()")
-    page.wait_for_function("!document.querySelector('.tooltip')")  # of the button that had the focus
-    page.evaluate(UNWRAP_REPEATED_CODE)
-    page.evaluate(AXE.read_text(encoding="utf-8"))
     # preload would fetch style sheets a second time, by addresses of axe's own making
     run = "axe.run({preload: false, resultTypes: ['violations']}).then(result => result.violations)"
     for violation in page.evaluate(run):
@@ -236,35 +254,48 @@ def open_and_listen(page, address):
 
 
 def audit(page, address, folder):
-    """Everything that is wrong with a page, at both widths; `folder` is what is served at the address's origin."""
+    """Everything that is wrong with a page, in both schemes and widths; `folder` is what is served at its origin."""
     faults, loaded = open_and_listen(page, address)
-    found = []
-    for name, width in WIDTHS.items():
-        page.set_viewport_size({"width": width, "height": 900})
-        page.evaluate("Promise.all(document.getAnimations().map(animation => animation.finished)).then(() => null)")
-        found += [f"{name}: {fault}" for fault in layout_faults(page)]
-        found += [f"{name}: {fault}" for fault in keyboard_faults(page)]
-    page.set_viewport_size({"width": WIDTHS["desktop"], "height": 900})
-    found += weight_faults(page, folder, loaded)
-    found += folded_faults(page)
+    found = [*weight_faults(page, folder, loaded), *folded_faults(page)]
+    for scheme, widths in (("light", ["desktop", "phone"]), ("dark", ["phone", "desktop"])):
+        for width in widths:
+            show(page, scheme, width)
+            keyboard = keyboard_faults if scheme == "light" else focus_faults
+            found += [f"{scheme}, {width}: {fault}" for fault in (*layout_faults(page), *keyboard(page))]
+    page.evaluate("document.activeElement.blur()")
+    page.wait_for_function("!document.querySelector('.tooltip')")  # of the button that had the focus
     found += faults  # before axe, which makes requests of its own
-    return found + list(axe_faults(page))
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    page.evaluate(UNWRAP_REPEATED_CODE)
+    show(page, "light")
+    page.evaluate(UNWRAP_REPEATED_CODE)
+    for scheme in ("light", "dark"):
+        show(page, scheme)
+        found += [f"{scheme}: {fault}" for fault in axe_faults(page)]
+        if page.evaluate("document.documentElement.dataset.theme ?? null") not in (None, scheme):
+            found.append(f"the theme does not follow the {scheme} scheme")
+    return found
 
 
-@pytest.mark.parametrize("name", PAGES)
-class TestLight:
-    """One class a scheme, so that the two test processes share the work."""
+class TestOddPages:
+    """Two classes, so that the two test processes share the work."""
 
+    @pytest.mark.parametrize("name", PAGES[::2])
     def test_page(self, page, origin, site, name):
         assert audit(page, f"{origin}/{name}.html", site) == []
-        assert page.evaluate("document.documentElement.dataset.theme") == "light"
 
 
-@pytest.mark.parametrize("name", PAGES)
-class TestDark:
-    def test_page(self, dark_page, origin, site, name):
-        assert audit(dark_page, f"{origin}/{name}.html", site) == []
-        assert dark_page.evaluate("document.documentElement.dataset.theme") == "dark"
+class TestEvenPages:
+    @pytest.mark.parametrize("name", PAGES[1::2])
+    def test_page(self, page, origin, site, name):
+        assert audit(page, f"{origin}/{name}.html", site) == []
+
+
+def test_a_page_opens_in_the_readers_scheme(page, origin):
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        page.goto(f"{origin}/{PAGES[1]}.html")
+        assert page.evaluate("document.documentElement.dataset.theme") == scheme
 
 
 # ---- what a reader does ----------------------------------------------------------------------------------------------
@@ -324,8 +355,8 @@ PLANTED = {
     "missing.js": "<script src='missing.js'></script>",
     "console": "<script>console.error('no')</script>",
     "script error": "<script>throw new Error('no')</script>",
-    "desktop: scrolls sideways": "<div style='width: 2000px'>wide</div>",
-    "phone: scrolls sideways": "<div style='width: 600px'>wide on a phone</div>",
+    "light, desktop: scrolls sideways": "<div style='width: 2000px'>wide</div>",
+    "dark, phone: scrolls sideways": "<div style='width: 600px'>wide on a phone</div>",
     "formulas of 1 are not drawn": "<script>MathJax = {startup: {promise: Promise.resolve()}}</script>"
     "<span class='math'>x</span>",
     "image not loaded": "<img alt='x' src='missing.png'>",
@@ -333,15 +364,22 @@ PLANTED = {
     "a solution is not folded": "<div class='solution dropdown'><div class='highlight'>x</div></div>",
     "a solution does not unfold": "<div class='solution dropdown'><button class='toggle-button'>x</button>"
     "<div class='highlight' hidden>x</div></div>",
+    "the keyboard cannot scroll": "<details class='hide'><summary>x</summary><div class='highlight'>"
+    "<pre style='overflow: auto; width: 9em'>a line that is too wide</pre></div></details>",
     "a folded cell is not folded": "<details class='hide' open><summary>x</summary>"
     "<div class='highlight'>x</div></details>",
-    "axe: color-contrast at ['span": "<div class='highlight'><pre><span>a</span> <span>b</span>"
+    "light: axe: color-contrast at ['span": "<div class='highlight'><pre><span>a</span> <span>b</span>"
     " <span style='color: #ccc'>pale</span></pre></div>",
-    "axe: color-contrast at ['p": "<p style='color: #ccc; background: #fff'>pale</p>",
+    "dark: axe: color-contrast at ['p": "<style>@media (prefers-color-scheme: dark) { p { color: #ccc } }</style>",
+    "dark: axe: color-contrast at ['span": "<style>@media (prefers-color-scheme: dark) { i + span { color: #ccc } }"
+    "</style><div class='highlight'><pre><span>a</span> <i>b</i><span>pale</span></pre></div>",
+    "theme does not follow the dark": "<script>document.documentElement.dataset.theme = 'light'</script>",
     "axe: image-alt": "<img src='data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA='>",
     "Tab does not reach": "<button onfocus='this.disabled = true'>a</button><p hidden></p>"
     "<button id='b'>b</button><script>document.addEventListener('keydown', e => e.preventDefault())</script>",
-    "focus cannot be seen": "<style>a:focus { outline: none }</style>",
+    "light, phone: focus cannot be seen": "<style>a:focus { outline: none }</style>",
+    "dark, desktop: focus cannot be seen": "<style>@media (prefers-color-scheme: dark) { a:focus { outline: none } }"
+    "</style>",
 }
 
 

@@ -353,9 +353,9 @@ def move_state(
             raise ValueError(
                 f"{names[0]} and {names[1]} differ in shape:\nat {path} {wanted.shape} and {np.shape(leaf)}."
             )
-    kept = dict(_paths_and_leaves(state))
+    kept = dict(jax.tree.leaves_with_path(state))
     fresh = optimizer.init(partition(params, new)[0])
-    return jax.tree.map_with_path(lambda keys, leaf: kept.get(path_of(keys), leaf), fresh)
+    return jax.tree.map_with_path(lambda keys, leaf: kept.get(keys, leaf), fresh)
 
 
 # ---- looking at masks ------------------------------------------------------------------------------------------------

@@ -3,12 +3,9 @@
 tests/mutants/trainability/masks.toml breaks the package on purpose; this file must turn red each time.
 """
 
-import doctest
 import functools
-import inspect
 import operator
 import re
-from typing import Any, NamedTuple
 
 import flax
 import jax
@@ -18,55 +15,22 @@ import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from package_checks import (
+    FLOATS,
+    OTHERS,
+    as_arrays,
+    check_error,
+    check_every_function_is_asked_for_its_errors,
+    check_examples,
+    examples,
+    same_bits,
+    trees,
+    trees_and_masks,
+)
 from trainability import masks
 from trainability.masks import NoMatchError, all_trainable, combine, move_state, partition, set_trainable, stop_fixed
 
-# ---- random pytrees --------------------------------------------------------------------------------------------------
-
-
-@flax.struct.dataclass
-class Box:
-    inner: Any
-    other: Any
-
-
-class Pair(NamedTuple):
-    first: Any
-    second: Any
-
-
-FLOATS = [
-    np.float32(1.5),
-    np.array([1.0, -2.0], np.float32),
-    np.ones([2, 1], jnp.bfloat16),
-    np.array([1j], np.complex64),
-]
-OTHERS = [np.array([3, 4]), np.array(True), np.uint8(7), jax.random.key(0)]
-NAMES = ["a", "b", "kernel", "bias"]
-
-
-def trees(leaves):
-    def containers(children):
-        dicts = st.dictionaries(st.sampled_from(NAMES), children, min_size=1, max_size=3)
-        return st.one_of(
-            dicts,
-            dicts.map(flax.core.freeze),
-            st.lists(children, min_size=1, max_size=3),
-            st.lists(children, min_size=1, max_size=3).map(tuple),
-            st.builds(Box, children, children),
-            st.builds(Pair, children, children),
-        )
-
-    return st.recursive(st.sampled_from(leaves), containers, max_leaves=8)
-
-
-@st.composite
-def trees_and_masks(draw, leaves=(*FLOATS, *OTHERS), number=1):
-    """Parameters, and masks of theirs under which only what can train does."""
-    params = draw(trees(leaves))
-    able, structure = jax.tree.flatten(all_trainable(params))
-    masks = [structure.unflatten([can and draw(st.booleans()) for can in able]) for _ in range(number)]
-    return (params, *masks)
+# ---- on random pytrees -----------------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -75,23 +39,6 @@ def trees_masks_and_nodes(draw):
     params, mask = draw(trees_and_masks())
     keys = draw(st.sampled_from([keys for keys, _ in jax.tree.leaves_with_path(params)]))
     return params, mask, keys[: draw(st.integers(0, len(keys)))]
-
-
-# The same examples each time, so that a failure on one machine is a failure on all of them.
-examples = settings(max_examples=40, deadline=None, derandomize=True, database=None, report_multiple_bugs=False)
-
-
-def same_bits(first, second):
-    def bits(leaf):
-        leaf = jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-        return leaf.dtype, leaf.shape, np.asarray(leaf).tobytes()
-
-    assert jax.tree.structure(first) == jax.tree.structure(second)
-    return all(bits(a) == bits(b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
-
-
-def as_arrays(tree):
-    return jax.tree.map(jnp.asarray, tree)
 
 
 @examples
@@ -394,35 +341,18 @@ ERRORS = {
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_error_says_what_was_wrong(name):
-    call, kind, message = ERRORS[name]
-    with pytest.raises(kind) as caught:
-        call()
-    assert " ".join(message.split()) in " ".join(str(caught.value).split())
+    check_error(ERRORS[name])
 
 
 def test_every_function_is_asked_for_its_errors():
-    """A function whose docstring has a section `Raises` is called by one of the cases above."""
-    with_errors = [name for name, function in public_functions().items() if "Raises:" in inspect.getdoc(function)]
-    called = {name for call, _, _ in ERRORS.values() for name in call.__code__.co_names}
-    assert set(with_errors) <= called and len(with_errors) >= 7
+    check_every_function_is_asked_for_its_errors(masks, ERRORS)
 
 
 # ---- examples --------------------------------------------------------------------------------------------------------
 
 
-def public_functions():
-    return {
-        name: function
-        for name, function in vars(masks).items()
-        if inspect.isfunction(function) and function.__module__ == masks.__name__ and not name.startswith("_")
-    }
-
-
 def test_examples_of_the_docstrings_run():
-    result = doctest.testmod(masks)
-    assert result.failed == 0
-    assert all(">>> " in inspect.getdoc(function) for function in public_functions().values())
-    assert result.attempted >= len(public_functions())
+    check_examples(masks)
 
 
 def test_summary_counts_and_shows():

@@ -58,6 +58,10 @@ def _can_train(path: str, leaf: Any) -> bool:
     return bool(jnp.issubdtype(_dtype(path, leaf), jnp.inexact))
 
 
+def _cannot_train(path: str, leaf: Any) -> TypeError:
+    return TypeError(f"{path or 'the parameter'} cannot train: it is {_dtype(path, leaf)}, which has no gradient.")
+
+
 def _difference(
     first: PyTree, second: PyTree, names: tuple[str, str], is_leaf: Callable | None = None, path: str = ""
 ) -> str | None:
@@ -110,6 +114,15 @@ def _check_static(trainable: PyTree) -> None:
             raise TypeError(
                 f"a static mask is needed, a pytree of Python bools, and {path or 'its leaf'} is a "
                 f"{type(flag).__name__}. For a mask of known truth values: jax.tree.map(bool, mask)."
+            )
+
+
+def _check_state(expected: PyTree, state: PyTree, names: tuple[str, str]) -> None:
+    _check_structure(expected, state, names)
+    for (path, wanted), leaf in zip(_paths_and_leaves(expected), jax.tree.leaves(state), strict=True):
+        if wanted.shape != np.shape(leaf):
+            raise ValueError(
+                f"{names[0]} and {names[1]} differ in shape:\nat {path} {wanted.shape} and {np.shape(leaf)}."
             )
 
 
@@ -191,8 +204,7 @@ def set_trainable(
         able = [_can_train(path, leaf) for path, leaf in leaves]
         stuck = [path for (path, _), chosen, can in zip(leaves, meant, able, strict=True) if chosen and not can]
         if where in stuck or len(stuck) == sum(meant):
-            dtype = _dtype(stuck[0], dict(leaves)[stuck[0]])
-            raise TypeError(f"{stuck[0] or 'the parameter'} cannot train: it is {dtype}, which has no gradient.")
+            raise _cannot_train(stuck[0], dict(leaves)[stuck[0]])
         meant = [chosen and can for chosen, can in zip(meant, able, strict=True)]
     flags, structure = jax.tree.flatten(trainable)
     return structure.unflatten([flag if chosen else old for chosen, old in zip(meant, flags, strict=True)])
@@ -346,13 +358,7 @@ def move_state(
     [5.] [0.]
     """
     expected = jax.eval_shape(optimizer.init, partition(params, old)[0])
-    names = ("the state for the old mask", "the one given")
-    _check_structure(expected, state, names)
-    for (path, wanted), leaf in zip(_paths_and_leaves(expected), jax.tree.leaves(state), strict=True):
-        if wanted.shape != np.shape(leaf):
-            raise ValueError(
-                f"{names[0]} and {names[1]} differ in shape:\nat {path} {wanted.shape} and {np.shape(leaf)}."
-            )
+    _check_state(expected, state, ("the state for the old mask", "the one given"))
     kept = dict(jax.tree.leaves_with_path(state))
     fresh = optimizer.init(partition(params, new)[0])
     return jax.tree.map_with_path(lambda keys, leaf: kept.get(keys, leaf), fresh)

@@ -28,7 +28,8 @@ def first_failure(module, source, tests):
         for sibling in module.parent.glob("*.py"):
             (copy.parent / sibling.name).write_text(sibling.read_text(encoding="utf-8"), encoding="utf-8")
         copy.write_text(source, encoding="utf-8")
-        (pathlib.Path(scratch) / tests.name).write_text(tests.read_text(encoding="utf-8"), encoding="utf-8")
+        for test in (tests, tests.with_name("package_checks.py")):
+            (pathlib.Path(scratch) / test.name).write_text(test.read_text(encoding="utf-8"), encoding="utf-8")
         report = pathlib.Path(scratch) / "report.xml"
         options = [
             "-x",

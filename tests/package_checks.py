@@ -1,0 +1,110 @@
+"""What the tests of the package share: random pytrees for hypothesis, and checks of errors, docstrings, examples."""
+
+import doctest
+import inspect
+from typing import Any, NamedTuple
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from trainability.masks import all_trainable
+
+
+@flax.struct.dataclass
+class Box:
+    inner: Any
+    other: Any
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
+
+
+FLOATS = [
+    np.float32(1.5),
+    np.array([1.0, -2.0], np.float32),
+    np.ones([2, 1], jnp.bfloat16),
+    np.array([1j], np.complex64),
+]
+OTHERS = [np.array([3, 4]), np.array(True), np.uint8(7), jax.random.key(0)]
+NAMES = ["a", "b", "kernel", "bias"]
+
+
+def trees(leaves):
+    def containers(children):
+        dicts = st.dictionaries(st.sampled_from(NAMES), children, min_size=1, max_size=3)
+        return st.one_of(
+            dicts,
+            dicts.map(flax.core.freeze),
+            st.lists(children, min_size=1, max_size=3),
+            st.lists(children, min_size=1, max_size=3).map(tuple),
+            st.builds(Box, children, children),
+            st.builds(Pair, children, children),
+        )
+
+    return st.recursive(st.sampled_from(leaves), containers, max_leaves=8)
+
+
+@st.composite
+def trees_and_masks(draw, leaves=(*FLOATS, *OTHERS), number=1):
+    """Parameters, and masks of theirs under which only what can train does."""
+    params = draw(trees(leaves))
+    able, structure = jax.tree.flatten(all_trainable(params))
+    masks = [structure.unflatten([can and draw(st.booleans()) for can in able]) for _ in range(number)]
+    return (params, *masks)
+
+
+# The same examples each time, so that a failure on one machine is a failure on all of them.
+examples = settings(max_examples=40, deadline=None, derandomize=True, database=None, report_multiple_bugs=False)
+
+
+def same_bits(first, second):
+    def bits(leaf):
+        leaf = jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        return leaf.dtype, leaf.shape, np.asarray(leaf).tobytes()
+
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    return all(bits(a) == bits(b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
+
+
+def as_arrays(tree):
+    return jax.tree.map(jnp.asarray, tree)
+
+
+# ---- errors and docstrings -------------------------------------------------------------------------------------------
+
+
+def check_error(case):
+    """`case` is a call, the kind of error that it must raise, and words that the message must hold."""
+    call, kind, message = case
+    with pytest.raises(kind) as caught:
+        call()
+    assert " ".join(message.split()) in " ".join(str(caught.value).split())
+
+
+def public_functions(module):
+    return {
+        name: function
+        for name, function in vars(module).items()
+        if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
+    }
+
+
+def check_every_function_is_asked_for_its_errors(module, cases):
+    """A function whose docstring has a section `Raises` is called by one of the cases."""
+    with_errors = {name for name, function in public_functions(module).items() if "Raises:" in inspect.getdoc(function)}
+    called = {name for call, _, _ in cases.values() for name in call.__code__.co_names}
+    assert with_errors and with_errors <= called
+
+
+def check_examples(module):
+    """Every public function has an example in its docstring, and all of them run."""
+    result = doctest.testmod(module)
+    assert result.failed == 0
+    assert all(">>> " in inspect.getdoc(function) for function in public_functions(module).values())
+    assert result.attempted >= len(public_functions(module))

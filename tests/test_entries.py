@@ -1,0 +1,219 @@
+"""The package's masks for parts of arrays: every function on random pytrees, every error, every example.
+
+tests/mutants/trainability/entries.toml breaks the module on purpose; this file must turn red each time.
+"""
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.flatten_util import ravel_pytree
+from package_checks import (
+    FLOATS,
+    as_arrays,
+    check_error,
+    check_every_function_is_asked_for_its_errors,
+    check_examples,
+    examples,
+    same_bits,
+    trees,
+    trees_and_masks,
+)
+from trainability import entries
+from trainability.entries import combine_entries, entry_names, partition_entries
+from trainability.masks import all_trainable, partition
+
+# ---- on random pytrees -----------------------------------------------------------------------------------------------
+
+
+@st.composite
+def trees_and_elementwise_masks(draw, leaves=None):
+    """Parameters as arrays, and masks of theirs with a bool or an array of bools for each leaf."""
+    params, _ = draw(trees_and_masks() if leaves is None else trees_and_masks(leaves=leaves))
+
+    def flags(leaf, can_train):
+        if not can_train:
+            return draw(st.sampled_from([False, np.zeros(np.shape(leaf), bool)]))
+        bits = draw(st.lists(st.booleans(), min_size=np.size(leaf), max_size=np.size(leaf)))
+        return draw(st.sampled_from([bits[0], np.reshape(bits, np.shape(leaf))]))
+
+    return as_arrays(params), jax.tree.map(flags, params, all_trainable(params))
+
+
+def number_of_entries(tree):
+    return sum(np.size(leaf) for leaf in jax.tree.leaves(tree))
+
+
+@examples
+@given(trees_and_elementwise_masks())
+def test_combine_after_partition_is_the_identity(drawn):
+    params, mask = drawn
+    free, fixed = partition_entries(params, mask)
+    wanted = jax.tree.map(lambda leaf, flags: int(np.sum(np.broadcast_to(flags, leaf.shape))), params, mask)
+    assert number_of_entries(free) == sum(jax.tree.leaves(wanted))
+    assert number_of_entries(free) + number_of_entries(fixed) == number_of_entries(params)
+    assert same_bits(combine_entries(free, fixed, mask), params)
+
+
+@examples
+@given(trees_and_elementwise_masks())
+def test_both_work_under_jit_and_vmap(drawn):
+    params, mask = drawn
+
+    def there_and_back(params):
+        return combine_entries(*partition_entries(params, mask), mask)
+
+    assert same_bits(jax.jit(there_and_back)(params), params)
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), params)
+    assert same_bits(jax.vmap(there_and_back)(stacked), stacked)
+
+
+@examples
+@given(trees_and_masks())
+def test_bools_alone_are_the_mask_of_whole_leaves(drawn):
+    params, mask = drawn
+    params = as_arrays(params)
+    for half, same_half in zip(partition_entries(params, mask), partition(params, mask), strict=True):
+        assert same_bits(half, same_half)
+
+
+@examples
+@given(trees_and_elementwise_masks(leaves=FLOATS[:2]))
+def test_under_decay_and_momentum_only_free_entries_move(drawn):
+    params, mask = drawn
+    params, mask = [params], [mask]  # if the parameters are one fixed number, None is all that is left for Optax
+    free, fixed = partition_entries(params, mask)
+    optimizer = optax.chain(optax.trace(0.9), optax.add_decayed_weights(0.1), optax.scale(-0.1))
+    state, ones = optimizer.init(free), jax.tree.map(jnp.ones_like, free)
+    for _ in range(2):
+        updates, state = optimizer.update(ones, state, free)
+        free = optax.apply_updates(free, updates)
+    after = combine_entries(free, fixed, mask)
+    for old, new, flags in zip(*map(jax.tree.leaves, (params, after, mask)), strict=True):
+        assert np.array_equal(old != new, np.broadcast_to(flags, old.shape))
+
+
+@examples
+@given(trees(FLOATS[:2]))
+def test_names_are_in_the_order_of_the_vector(params):
+    params = as_arrays(params)
+    vector, as_tree = ravel_pytree(params)
+    names = entry_names(params)
+    assert len(names) == len(vector) and len(set(names)) == len(names)
+    for position, name in enumerate(names):
+        only_one = as_tree(jnp.zeros_like(vector).at[position].set(1))
+        path, _, index = name.partition("[")
+        ((found, leaf),) = [
+            (entries.path_of(keys), leaf) for keys, leaf in jax.tree.leaves_with_path(only_one) if leaf.any()
+        ]
+        assert found == path
+        assert leaf[tuple(map(int, index.rstrip("]").split(","))) if index else ()] == 1
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+PARAMS = {"ell": jnp.array([0.5, 1.0, 2.0]), "steps": jnp.array([3, 4]), "variance": jnp.array(1.5)}
+MASK = {"ell": np.array([True, False, True]), "steps": False, "variance": False}
+FREE, FIXED = partition_entries(PARAMS, MASK)
+
+ERRORS = {
+    "a mask of another shape": (
+        lambda: partition_entries(PARAMS, {**MASK, "ell": np.array([True])}),
+        ValueError,
+        "ell has the shape (3,) and its mask (1,). A mask is not broadcast: np.broadcast_to(mask, (3,))",
+    ),
+    "a leaf too few": (
+        lambda: partition_entries(PARAMS, {"ell": True}),
+        ValueError,
+        "the tree of parameters and the mask differ in structure:\nat the top the mask lacks 'steps'.",
+    ),
+    "integers that should train": (
+        lambda: partition_entries(PARAMS, {**MASK, "steps": np.array([False, True])}),
+        TypeError,
+        "steps cannot train: it is int32, which has no gradient.",
+    ),
+    "numbers for truth values": (
+        lambda: partition_entries(PARAMS, {**MASK, "ell": np.array([1, 0, 1])}),
+        TypeError,
+        "an elementwise mask has boolean arrays or Python bools, and at ell there is array([1, 0, 1])",
+    ),
+    "a traced mask": (
+        lambda: jax.jit(lambda flags: partition_entries(PARAMS, {**MASK, "ell": flags}))(MASK["ell"]),
+        TypeError,
+        "the mask of ell is traced. It decides the shapes of the halves",
+    ),
+    "a traced mask to combine": (
+        lambda: jax.jit(lambda flags: combine_entries(FREE, FIXED, {**MASK, "ell": flags}))(MASK["ell"]),
+        TypeError,
+        "the mask of ell is traced.",
+    ),
+    "too few entries": (
+        lambda: combine_entries({**FREE, "ell": jnp.ones(1)}, FIXED, MASK),
+        ValueError,
+        "at ell the mask has 2 free entries and 1 fixed ones, the halves have 1 and 1.",
+    ),
+    "a half that lacks a leaf": (
+        lambda: combine_entries({"ell": jnp.ones(2)}, FIXED, MASK),
+        ValueError,
+        "the mask and the free half differ in structure:\nat the top the free half lacks 'steps'.",
+    ),
+    "the halves the wrong way round": (
+        lambda: combine_entries(FIXED, FREE, MASK),
+        ValueError,
+        "at ell the mask has 2 free entries and 1 fixed ones, the halves have 1 and 2.",
+    ),
+    "both halves have it": (
+        lambda: combine_entries({**FREE, "variance": jnp.ones(())}, FIXED, MASK),
+        ValueError,
+        "the mask is False at variance, so only the fixed half may have it.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_error_says_what_was_wrong(name):
+    check_error(ERRORS[name])
+
+
+def test_every_function_is_asked_for_its_errors():
+    check_every_function_is_asked_for_its_errors(entries, ERRORS)
+
+
+# ---- examples --------------------------------------------------------------------------------------------------------
+
+
+def test_examples_of_the_docstrings_run():
+    check_examples(entries)
+
+
+def test_a_half_that_has_nothing_of_a_leaf_has_none():
+    for flags, expected in ((True, (False, True)), (False, (True, False))):
+        halves = partition_entries(jnp.ones(2), np.array([flags, flags]))
+        assert tuple(half is None for half in halves) == expected
+
+
+def test_a_leaf_without_entries_survives():
+    params, mask = [jnp.zeros([0, 2])], [np.zeros([0, 2], bool)]
+    free, fixed = partition_entries(params, mask)
+    assert free == [None] and same_bits(combine_entries(free, fixed, mask), params)
+
+
+def test_holes_of_another_partition_stay_holes():
+    """A half of `partition` can itself be cut by entries, and come back with its holes."""
+    params = flax.core.freeze({"a": jnp.ones(2), "b": None})
+    mask = flax.core.freeze({"a": np.array([True, False]), "b": None})
+    free, fixed = partition_entries(params, mask)
+    assert free["b"] is None and same_bits(combine_entries(free, fixed, mask), params)
+
+
+def test_the_gradient_of_the_free_half_is_that_of_its_entries():
+    free, fixed = partition_entries(PARAMS, MASK)
+
+    def loss(free):
+        return jnp.sum(combine_entries(free, fixed, MASK)["ell"] ** 2)
+
+    assert np.array_equal(jax.grad(loss)(free)["ell"], [1.0, 4.0])

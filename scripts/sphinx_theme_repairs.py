@@ -1,8 +1,9 @@
-"""A Sphinx extension: what the theme does not get right by itself, in weight and in accessibility."""
+"""A Sphinx extension: what theme and highlighter do not get right by themselves, in weight and in accessibility."""
 
 import pathlib
 
 from docutils import nodes
+from pygments.lexers.special import TextLexer
 
 # The theme draws its icons twice: with web fonts, and again with this script of 1.5 MB. The fonts are enough.
 SECOND_ICON_SET = "_static/scripts/fontawesome.js"
@@ -35,6 +36,8 @@ def remove_unused_files(app, exception):
 
 
 def setup(app):
+    # IPython's own lexer stumbles over an error message of several lines, and the strict build over its warning.
+    app.add_lexer("ipythontb", TextLexer)
     app.connect("html-page-context", drop_mathjax_where_there_is_no_maths, priority=900)
     app.connect("html-page-context", mend_roles)
     app.connect("build-finished", remove_unused_files)

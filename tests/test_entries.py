@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from package_checks import (
@@ -59,7 +59,7 @@ def test_combine_after_partition_is_the_identity(drawn):
     assert same_bits(combine_entries(free, fixed, mask), params)
 
 
-@examples
+@settings(examples, max_examples=15)  # a program to compile for each
 @given(trees_and_elementwise_masks())
 def test_both_work_under_jit_and_vmap(drawn):
     params, mask = drawn

@@ -48,7 +48,7 @@ def distance_from_three(params):
 # ---- fit -------------------------------------------------------------------------------------------------------------
 
 
-@settings(examples, max_examples=20)  # three programs to compile for each
+@settings(examples, max_examples=10)  # two programs to compile for each
 @given(trees_and_masks(leaves=(*FLOATS[:3], *OTHERS)))
 def test_what_trains_moves_and_nothing_else(drawn):
     params, mask = drawn
@@ -142,7 +142,7 @@ def test_values_from_outside_are_those_at_the_time_of_the_call():
 def test_progress_is_told_each_step_and_changes_nothing(capfd):
     said = []
     told = fit(loss_fn, PARAMS, A_FIXED, ADAM, 4, progress=lambda number, loss: said.append((number, loss)))
-    silent = fit(loss_fn, PARAMS, A_FIXED, ADAM, 4)
+    silent = fit(loss_fn, PARAMS, A_FIXED, ADAM, np.int64(4))
     assert said == [(number, float(loss)) for number, loss in enumerate(told.losses, start=1)]
     assert all(type(number) is int and type(loss) is float for number, loss in said)
     assert same_bits(told.params, silent.params)
@@ -154,6 +154,18 @@ def test_what_was_given_is_still_there():
     state = ADAM.init(partition(params, A_FIXED)[0])
     fit(loss_fn, params, A_FIXED, ADAM, 2, state=state)
     assert same_bits(params, PARAMS) and not any(leaf.is_deleted() for leaf in jax.tree.leaves((params, state)))
+
+
+def test_complex_numbers_go_downhill():
+    params = {"fixed": jnp.array(1j), "free": jnp.array(0j)}
+    fitted = fit(
+        lambda params: jnp.abs(params["free"] - 3 - 2 * params["fixed"]) ** 2,
+        params,
+        {"fixed": False, "free": True},
+        optax.sgd(0.1),
+        100,
+    )
+    np.testing.assert_allclose(fitted.params["free"], 3 + 2j, rtol=1e-5)
 
 
 def test_python_numbers_are_parameters_too():

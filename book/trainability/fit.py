@@ -38,6 +38,11 @@ class Fit(NamedTuple):
     state: Any
 
 
+def _check_number(name: str, number: Any) -> None:
+    if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or number < 1:
+        raise ValueError(f"{name} is a whole number from 1 on, not {number!r}.")
+
+
 def _halves(params: PyTree, trainable: PyTree) -> tuple[PyTree, PyTree]:
     """The half that trains, as arrays of its own, and the fixed half as it is."""
 
@@ -95,7 +100,8 @@ def fit(
       progress: called after each step with its number, from 1 on, and the loss before it. By default nothing is said.
 
     Returns:
-      A :class:`Fit`. ``losses[i]`` is the loss before step ``i + 1``, so the first is that of ``params``.
+      A :class:`Fit`. ``losses[i]`` is the loss before step ``i + 1``, on the batch of that step if there are any, so the
+      first is that of ``params``. A loss that is no longer finite on the way raises nothing: look at the last one.
 
     Raises:
       ValueError: nothing trains; the mask, or the state, differs in structure or shape from what it is for; ``steps``
@@ -109,8 +115,7 @@ def fit(
     >>> print(fitted.params["a"], round(float(fitted.params["b"]), 2))
     1.0 3.0
     """
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise ValueError(f"steps is a whole number from 1 on, not {steps!r}.")
+    _check_number("steps", steps)
     for keys, leaf in jax.tree.leaves_with_path(batches):
         if np.shape(leaf)[:1] != (steps,):
             raise ValueError(
@@ -138,6 +143,7 @@ def fit(
                 return loss(combine(train, fixed), *arguments)
 
             value, gradient = jax.value_and_grad(loss_of)(train)
+            gradient = jax.tree.map(jnp.conj, gradient)  # JAX gives the conjugate of the way up, for complex numbers
             updates, state = update(gradient, state, train, value=value, grad=gradient, value_fn=loss_of)
             if progress is not None:
                 jax.debug.callback(lambda *said: progress(int(said[0]), float(said[1])), number, value, ordered=True)
@@ -186,8 +192,7 @@ def fit_lbfgs(
     >>> print(fitted.params["x"], round(float(fitted.params["y"]), 2), fitted.state.names)
     -1.2 1.44 ['y']
     """
-    if not isinstance(maxiter, int) or isinstance(maxiter, bool) or maxiter < 1:
-        raise ValueError(f"maxiter is a whole number from 1 on, not {maxiter!r}.")
+    _check_number("maxiter", maxiter)
     train, fixed = _halves(params, trainable)
     for keys, leaf in jax.tree.leaves_with_path(train):
         if jnp.iscomplexobj(leaf):

@@ -8,6 +8,7 @@ fails does so by an assertion, because an expected error was not raised, or by o
 other exception has broken the program, not the claim, and counts as alive. The unedited module must pass.
 """
 
+import concurrent.futures
 import pathlib
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from xml.etree import ElementTree
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
+POOL = concurrent.futures.ThreadPoolExecutor(2)  # each thread waits for a process of its own
 KILLS = ("AssertionError", "assert ", "Failed: DID NOT RAISE", "trainability.")  # the last: an error of our own
 
 
@@ -63,8 +65,9 @@ def judge(module, tests, mutants):
         print(f"{module.name}: the unedited module fails ({message.splitlines()[0]})")
         return False
     killed = 0
-    for mutant in mutants:
-        message = first_failure(module, original.replace(mutant["find"], mutant["replace"]), tests)
+    sources = [original.replace(mutant["find"], mutant["replace"]) for mutant in mutants]
+    messages = POOL.map(lambda source: first_failure(module, source, tests), sources)
+    for mutant, message in zip(mutants, messages, strict=True):
         killed += is_killed(message)
         how = message.splitlines()[0][:60] if message else "every test passed"
         print(

@@ -100,8 +100,8 @@ def fit(
       progress: called after each step with its number, from 1 on, and the loss before it. By default nothing is said.
 
     Returns:
-      A :class:`Fit`. ``losses[i]`` is the loss before step ``i + 1``, on the batch of that step if there are any, so the
-      first is that of ``params``. A loss that is no longer finite on the way raises nothing: look at the last one.
+      A :class:`Fit`. ``losses[i]`` is the loss before step ``i + 1``, on its batch if there are any, so the first is
+      that of ``params``. A loss that becomes NaN on the way raises nothing: look at the last one.
 
     Raises:
       ValueError: nothing trains; the mask, or the state, differs in structure or shape from what it is for; ``steps``

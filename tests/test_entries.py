@@ -190,6 +190,13 @@ def test_examples_of_the_docstrings_run():
     check_examples(entries)
 
 
+def test_each_entry_comes_back_to_its_place():
+    leaf, mask = jnp.arange(6.0).reshape(2, 3), np.array([[False, True, True], [False, False, True]])
+    free, fixed = partition_entries(leaf, mask)
+    assert np.array_equal(free, [1, 2, 5]) and np.array_equal(fixed, [0, 3, 4])
+    assert np.array_equal(combine_entries(free, fixed, mask), leaf)
+
+
 def test_a_half_that_has_nothing_of_a_leaf_has_none():
     for flags, expected in ((True, (False, True)), (False, (True, False))):
         halves = partition_entries(jnp.ones(2), np.array([flags, flags]))

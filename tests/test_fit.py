@@ -170,8 +170,9 @@ def test_complex_numbers_go_downhill():
 
 
 def test_python_numbers_are_parameters_too():
-    fitted = fit(loss_fn, {"a": 1.0, "b": 2.0}, {"a": False, "b": True}, ADAM, 2)
-    assert fitted.params["a"] == 1.0 and fitted.params["b"].dtype == np.float32
+    params = {"a": 1.0, "b": 2.0}
+    fitted = fit(loss_fn, params, {"a": False, "b": True}, ADAM, 2)
+    assert fitted.params["a"] is params["a"] and fitted.params["b"].dtype == np.float32
 
 
 # ---- fit_lbfgs -------------------------------------------------------------------------------------------------------

@@ -60,10 +60,14 @@ def check_this_python():
 
 
 def install():
-    """Install the lock into `.venv`. An interrupted installation leaves a mark, so that the next starts afresh."""
+    """Install the lock into `.venv`. An interrupted installation leaves a mark, so that the next starts afresh.
+
+    The lock is complete, so pip has nothing to resolve (--no-deps). Where it resolves all the same, some versions of it
+    want the newest of a package of which another one asks for an extra, and refuse the lock once there is a newer one.
+    """
     open(UNFINISHED, "w").close()
     command = [VENV_PYTHON, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-    if subprocess.call(command + ["--require-hashes", "-r", LOCK]) != 0:
+    if subprocess.call(command + ["--no-deps", "--require-hashes", "-r", LOCK]) != 0:
         stop(
             "installing {0} failed, for the reason that pip gives above".format(LOCK),
             "Mend that (is there a network?) and run the same command again",

@@ -130,7 +130,7 @@ def make_environment():
     if subprocess.run([sys.executable, "-m", "venv", "--clear", VENV]).returncode != 0:
         stop(f"Python could not make {VENV.name}, for the reason above", "Mend that and run the command again")
     install = [inside, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--only-binary", ":all:"]
-    if subprocess.run([*install, "--require-hashes", "-r", LOCK]).returncode != 0:
+    if subprocess.run([*install, "--no-deps", "--require-hashes", "-r", LOCK]).returncode != 0:
         stop(f"installing {LOCK.name} failed, for the reason above", "Is there a network? Mend that and run it again")
     shutil.copyfile(LOCK, installed)
     return inside

@@ -119,6 +119,12 @@ def test_the_environment_is_the_lock():
         assert version(name) == pinned[name]
 
 
+def test_the_lock_is_complete():
+    """It is installed without looking at what its packages need; so see that nothing is missing."""
+    result = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+
+
 # ---- commands --------------------------------------------------------------------------------------------------------
 
 

@@ -23,8 +23,9 @@ from shots import WIDTHS, find_chromium
 
 ROOT = pathlib.Path(__file__).parents[1]
 HOW_TO_GET_ONE = "no Chromium on the PATH (Debian, Ubuntu: apt install chromium; macOS: brew install chromium)"
-# Its own network activity is quiet: the browser asks for nothing but the page.
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+# Its own network activity is quiet: the browser asks for nothing but the page. And no process of its own to draw.
+FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
+FLAGS += ["--disable-gpu", "--in-process-gpu"]
 AXE = pathlib.Path(axe_playwright_python.__file__).with_name("axe.min.js")
 PAGES = [
     page["file"]
@@ -89,22 +90,27 @@ def show(page, scheme="light", width="desktop"):
 
 # ---- what is looked for on every page --------------------------------------------------------------------------------
 
+# What the keyboard must reach. It is asked again at each width: menus go and others come.
+WANTED = """
+  const look = e => { const s = getComputedStyle(e); return [s.outlineStyle, s.outlineWidth, s.boxShadow,
+    s.backgroundColor, s.textDecorationLine, s.textDecorationThickness, s.borderColor].join(); };
+  const visible = e => e.checkVisibility({visibilityProperty: true}) && e.getClientRects().length > 0
+    && !e.closest('[inert]') && !e.closest('dialog:not([open])');
+  const wanted = [...document.querySelectorAll('a[href], button, input, summary, select, [tabindex="0"]')]
+    .filter(e => visible(e) && e.tabIndex >= 0 && !e.disabled);
+"""
 # Presses of Tab are recorded in the page itself: which element had the focus, and whether that could be seen.
-RECORD_FOCUS = """() => {
+RECORD_FOCUS = (
+    """() => {"""
+    + WANTED
+    + """
   document.activeElement.blur();
   const top = document.createElement('span');  // the first Tab starts from the top of the page
   top.tabIndex = -1;
   document.body.prepend(top);
   top.focus();
   top.remove();
-  window.look = e => { const s = getComputedStyle(e); return [s.outlineStyle, s.outlineWidth, s.boxShadow,
-    s.backgroundColor, s.textDecorationLine, s.textDecorationThickness, s.borderColor].join(); };
-  const visible = e => e.checkVisibility({visibilityProperty: true}) && e.getClientRects().length > 0
-    && !e.closest('[inert]') && !e.closest('dialog:not([open])');
   window.visible = visible;
-  const wanted = [...document.querySelectorAll('a[href], button, input, summary, select, [tabindex="0"]')]
-    .filter(e => visible(e) && e.tabIndex >= 0 && !e.disabled);
-  window.wanted = wanted;
   window.unfocused = new Map(wanted.map(e => [e, look(e)]));
   window.invisible = new Set();
   document.addEventListener('focusin', event => {
@@ -116,14 +122,21 @@ RECORD_FOCUS = """() => {
   });
   return wanted.length;
 }"""
-# In the other scheme the same elements are reached, and only the look of their focus can differ. A script may move the
-# focus there: after a press of Tab the browser shows it just as it does for the keyboard.
-FOCUS_EACH = """() => wanted.filter(visible).filter(e => {
-  document.activeElement.blur();
-  const before = look(e);
-  e.focus({focusVisible: true, preventScroll: true});
-  return document.activeElement === e && look(e) === before;
-})"""
+)
+# Tab goes through a page in the order of its elements, at any width and in any scheme; only the look of the focus can
+# differ. So a script may move it there: after a press of Tab the browser shows it just as it does for the keyboard.
+FOCUS_EACH = (
+    """() => {"""
+    + WANTED
+    + """
+  return wanted.filter(visible).filter(e => {
+    document.activeElement.blur();
+    const before = look(e);
+    e.focus({focusVisible: true, preventScroll: true});
+    return document.activeElement === e && look(e) === before;
+  });
+}"""
+)
 DESCRIBE = "e => e.outerHTML.slice(0, 120)"
 
 
@@ -131,15 +144,16 @@ def keyboard_faults(page):
     """Elements that Tab does not reach, or whose focus cannot be seen."""
     wanted = page.evaluate(RECORD_FOCUS)
     for pressed in range(3 * wanted + 50):  # more than wanted: wide blocks of code take the focus too, to be scrolled
-        page.keyboard.press("Tab")
+        page.keyboard.down("Tab")  # held down, which is quicker than to press it anew
         if pressed % 10 == 0 and page.evaluate("[...unfocused.keys()].filter(visible).length") == 0:
             break
+    page.keyboard.up("Tab")
     yield from described("Tab does not reach", page, "[...unfocused.keys()].filter(visible)")
     yield from described("focus cannot be seen on", page, "[...invisible]")
 
 
 def focus_faults(page):
-    """Elements whose focus cannot be seen, among those that `keyboard_faults` went through before."""
+    """Elements whose focus cannot be seen; `keyboard_faults` went before, so that the browser shows it."""
     yield from described("focus cannot be seen on", page, f"({FOCUS_EACH})()")
 
 
@@ -260,7 +274,7 @@ def audit(page, address, folder):
     for scheme, widths in (("light", ["desktop", "phone"]), ("dark", ["phone", "desktop"])):
         for width in widths:
             show(page, scheme, width)
-            keyboard = keyboard_faults if scheme == "light" else focus_faults
+            keyboard = keyboard_faults if (scheme, width) == ("light", "desktop") else focus_faults
             found += [f"{scheme}, {width}: {fault}" for fault in (*layout_faults(page), *keyboard(page))]
     page.evaluate("document.activeElement.blur()")
     page.wait_for_function("!document.querySelector('.tooltip')")  # of the button that had the focus
@@ -291,6 +305,14 @@ class TestEvenPages:
         assert audit(page, f"{origin}/{name}.html", site) == []
 
 
+@pytest.mark.parametrize("name", PAGES[:2])
+def test_tab_goes_through_a_page_on_a_phone(page, origin, name):
+    """Menus and drawers are the same on every page; what a page has of its own is gone through at the other width."""
+    page.goto(f"{origin}/{name}.html")
+    show(page, "light", "phone")
+    assert list(keyboard_faults(page)) == []
+
+
 def test_a_page_opens_in_the_readers_scheme(page, origin):
     for scheme in ("dark", "light"):
         page.emulate_media(color_scheme=scheme)
@@ -310,20 +332,21 @@ def test_next_and_previous_are_followed_by_a_click(page, origin):
 
 
 CHAPTERS = [name for name in PAGES if (ROOT / f"{name}.ipynb").exists()]
+SEARCH_AGAIN = "title => { document.querySelector('#search-results').replaceChildren(); Search.performSearch(title); }"
 
 
 def test_search_finds_each_chapter_by_its_title(page, origin, site):
     for name in CHAPTERS:
         html = BeautifulSoup((site / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
         title = html.h1.get_text().rstrip("#").strip()
-        if name == CHAPTERS[0]:  # once as a reader does it, then by the address to which that leads
+        if name == CHAPTERS[0]:  # once as a reader does it, then on the page to which that leads
             page.goto(f"{origin}/book/index.html")
             page.keyboard.press("Control+K")
             page.locator("#pst-search-dialog input[type=search]").fill(title)
             page.keyboard.press("Enter")
             page.wait_for_url("**/search.html?*")
         else:
-            page.goto(f"{origin}/search.html?q={urllib.parse.quote_plus(title)}")
+            page.evaluate(SEARCH_AGAIN, title)
         page.locator(f"#search-results a[href*='{pathlib.PurePath(name).name}.html']").first.wait_for()
     page.goto(f"{origin}/search.html?q=wordthatisnotinthebook")
     page.get_by_text("did not match any documents").wait_for()

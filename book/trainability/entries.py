@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from trainability.masks import _can_train, _cannot_train, _check_structure, _paths_and_leaves, path_of
+from trainability.masks import _can_train, _cannot_train, _check_structure, _is_hole, _paths_and_leaves, path_of
 
 PyTree = Any
 _NAMES = {True: "free", False: "fixed"}
@@ -132,9 +132,6 @@ def combine_entries(free: PyTree, fixed: PyTree, mask: PyTree) -> PyTree:
     [ 5.  1. 20.]
     """
 
-    def is_hole(node):
-        return node is None
-
     def join(keys, flags, free, fixed):
         if flags is None:
             return None
@@ -158,6 +155,6 @@ def combine_entries(free: PyTree, fixed: PyTree, mask: PyTree) -> PyTree:
         entries = jnp.concatenate([half for half in halves if half is not None])
         return entries[np.argsort(places)].reshape(flags.shape)
 
-    _check_structure(mask, free, ("the mask", "the free half"), is_hole)
-    _check_structure(mask, fixed, ("the mask", "the fixed half"), is_hole)
-    return jax.tree.map_with_path(join, mask, free, fixed, is_leaf=is_hole)
+    _check_structure(mask, free, ("the mask", "the free half"), _is_hole)
+    _check_structure(mask, fixed, ("the mask", "the fixed half"), _is_hole)
+    return jax.tree.map_with_path(join, mask, free, fixed, is_leaf=_is_hole)

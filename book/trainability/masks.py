@@ -98,6 +98,11 @@ def _difference(
     return None
 
 
+def _is_hole(node: Any) -> bool:
+    """What a half has where the leaf is in the other one."""
+    return node is None
+
+
 def _check_structure(
     first: PyTree,
     second: PyTree,
@@ -312,16 +317,13 @@ def combine(train: PyTree, fixed: PyTree) -> PyTree:
     {'a': 1.0, 'b': 2.0}
     """
 
-    def is_hole(node):
-        return node is None
-
     def pick(keys, leaf, other):
         if leaf is not None and other is not None:
             raise ValueError(f"both halves have a leaf at {path_of(keys) or 'the top'}: they are not of one partition.")
         return other if leaf is None else leaf
 
-    _check_structure(train, fixed, ("the first half", "the second"), is_hole)
-    return jax.tree.map_with_path(pick, train, fixed, is_leaf=is_hole)
+    _check_structure(train, fixed, ("the first half", "the second"), _is_hole)
+    return jax.tree.map_with_path(pick, train, fixed, is_leaf=_is_hole)
 
 
 def move_state(

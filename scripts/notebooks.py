@@ -8,6 +8,7 @@ Without a file, all notebooks of the book and the chapter template.
 
 import argparse
 import asyncio
+import concurrent.futures
 import math
 import os
 import pathlib
@@ -105,8 +106,8 @@ def main():
     arguments = parser.parse_args()
     task = {"execute": execute_in_place, "figures": compare_figures}[arguments.task]
     paths = [path.resolve() for path in arguments.files] or all_notebooks()
-    results = [task(path) for path in paths]
-    return all(results)
+    with concurrent.futures.ProcessPoolExecutor(2) as two_at_a_time:
+        return all(list(two_at_a_time.map(task, paths)))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,8 @@ def first_failures(notebooks, companions):
         shutil.copytree(companions, folder, ignore=shutil.ignore_patterns("*.ipynb", "_static", "__pycache__"))
         for name, notebook in notebooks.items():
             nbformat.write(notebook, folder / f"{name}.ipynb")
-        cells = nbval_results.run(sys.executable, [folder], folder, stop_at_first=True)
+        cache = pathlib.Path(scratch) / "cache"  # a mutant compiles most of what its chapter does
+        cells = nbval_results.run(sys.executable, [folder], folder, stop_at_first=True, cache=cache)
     failures = dict.fromkeys(notebooks)
     for cell in cells:
         if cell.kind not in ("passed", "skipped") and failures[cell.notebook] is None:

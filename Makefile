@@ -38,10 +38,10 @@ figures: environment ## run every notebook again and compare its figures with th
 cores: environment ## run the notebooks on one core: they must print the same, while a long sum does not
 	@$(BIN)/python scripts/cores.py
 
-mutants: environment ## break each main claim, the package and pages, and see it noticed (CHAPTER=01 for one)
+mutants: environment ## break each main claim, the package, pages: is it noticed? (CHAPTER=01 for one)
 	@$(BIN)/python tests/mutants/run.py $(CHAPTER)
 	@$(if $(CHAPTER),,$(BIN)/python tests/mutants/package.py)
-	@$(if $(CHAPTER),,$(BIN)/python -m pytest -q -m planted tests/test_browser.py)
+	@$(if $(CHAPTER),,$(BIN)/python -m pytest -q -m planted tests)
 
 newest: environment ## run the notebooks with the newest Python and libraries (UNLOCKED=1: not even locked)
 	@$(BIN)/python scripts/newest.py $(if $(UNLOCKED),--unlocked)

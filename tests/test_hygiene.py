@@ -282,6 +282,7 @@ def test_planted_fault_is_found(message):
     assert any(message in fault for fault in faults(notebook, "chapter")), faults(notebook, "chapter")
 
 
+@pytest.mark.planted
 def test_stale_figure_is_found(tmp_path, capsys):
     stored = json.loads((ROOT / "templates" / "chapter.ipynb").read_text(encoding="utf-8"))
     for unchanged in (True, False):  # the control first: a figure that was just drawn is not stale

@@ -36,6 +36,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.planted
 def test_killed_and_alive_are_told_apart(folder, capsys):
     planted = [
         mutant("an assertion fires", "1.0 + 1.0", "1.0 + 2.0"),
@@ -51,6 +52,7 @@ def test_killed_and_alive_are_told_apart(folder, capsys):
     assert [line.split()[0] for line in said] == ["killed"] * 3 + ["ALIVE"] * 4 + ["3"], said
 
 
+@pytest.mark.planted
 def test_a_red_chapter_is_seen(folder, tmp_path, capsys):
     notebook = nbformat.read(folder / "chapter.ipynb", 4)
     wrong = mutants.edited(notebook, mutant("", "assert answer == 2", "assert answer == 3"))

@@ -26,7 +26,7 @@ serve: environment ## serve the book on localhost (PORT=8000) and print the addr
 	@test -f _build/html/index.html || $(MAKE) book
 	@$(BIN)/python scripts/serve.py $(PORT)
 
-test: book ## build the book, then run every notebook (nbval) and all other tests
+test: book ## build the book, then run every notebook (nbval), and the tests
 	@$(BIN)/python -m pytest
 
 execute: environment ## run every notebook and store its outputs (NOTEBOOKS=book/01-... for one)

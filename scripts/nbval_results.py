@@ -9,7 +9,7 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 
-from notebook_environment import ENVIRONMENT
+from notebook_environment import ENVIRONMENT, compilation_cache
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -53,9 +53,7 @@ def run(python, paths, folder, stop_at_first=False, cache=None, core_each=False)
         command += ["-p", "nbval_stop"] if stop_at_first else []
         command += ["-p", "nbval_core"] if core_each else []
         environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT / "scripts")}
-        if cache:
-            environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
-            environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        environment |= compilation_cache(cache) if cache else {}
         result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         if result.returncode not in (0, 1) or not report.exists():
             sys.exit(f"nbval could not be run:\n{result.stdout}{result.stderr}")

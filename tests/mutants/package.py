@@ -18,6 +18,10 @@ from xml.etree import ElementTree
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from notebook_environment import ENVIRONMENT, compilation_cache  # noqa: E402
+
 POOL = concurrent.futures.ThreadPoolExecutor(2)  # each thread waits for a process of its own
 CACHE = tempfile.TemporaryDirectory()  # of what JAX compiles: nearly the same for each mutant
 KILLS = ("AssertionError", "assert ", "Failed: DID NOT RAISE", "trainability.")  # the last: an error of our own
@@ -45,8 +49,7 @@ def first_failure(module, source, tests):
             f"--rootdir={scratch}",
         ]
         command = [sys.executable, "-m", "pytest", "-c", "/dev/null", *options, tests.name]
-        environment = {"PYTHONPATH": scratch, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": CACHE.name}
-        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        environment = {"PYTHONPATH": scratch, **ENVIRONMENT, **compilation_cache(CACHE.name)}
         subprocess.run(command, cwd=scratch, env=environment, capture_output=True)
         found = ElementTree.parse(report).iter()
         return next((node.get("message", "") for node in found if node.tag in ("failure", "error")), None)

@@ -1,11 +1,14 @@
-"""Make the virtual environment `.venv` from the lock `requirements.txt`.
+"""Make a virtual environment of the book from its lock, by name.
 
-Called by the Makefile before every command that needs it. A complete
-environment holds a copy of the lock it was installed from, so that a second
-call does nothing, and a changed lock is noticed.
+    python scripts/environment.py              .venv, the book's own, with this Python or the one there was
+    python scripts/environment.py --named      the same, with this Python
+    python scripts/environment.py NAME         .venv-NAME: newest, original (--unlocked: today's newest versions)
 
-This file must be readable by any Python, however old, because its first task
-is to say that a Python is too old: no syntax newer than Python 2.7.
+Called by the Makefile before every command that needs one. A complete environment holds a copy of the lock it was
+installed from, so that a second call does nothing, and a changed lock is noticed.
+
+This file must be readable by any Python, however old, because its first task is to say that a Python is too old: no
+syntax newer than Python 2.7.
 """
 
 from __future__ import print_function
@@ -16,22 +19,42 @@ import shutil
 import subprocess
 import sys
 
-OLDEST, NEWEST = (3, 11), (3, 14)
-LOCK = "requirements.txt"
-VENV = ".venv"
-INSTALLED = os.path.join(VENV, "installed-" + LOCK)
-UNFINISHED = os.path.join(VENV, "unfinished")
-VENV_PYTHON = os.path.join(VENV, *(("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")))
+# name: the lock, and the oldest and the newest Python that it is made for
+LOCKS = {
+    "book": ("requirements.txt", (3, 11), (3, 14)),
+    "newest": ("requirements-newest.txt", (3, 12), (3, 14)),
+    "original": ("requirements-original.txt", (3, 11), (3, 14)),
+}
+USES_THE_NEWEST_PYTHON = ("newest",)  # the others use the Python that runs this file, if they can
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def stop(problem, remedy):
-    """End with exit code 1 and one line: what is wrong, and what to do."""
-    sys.exit("{0}: {1}. {2}.".format(os.path.basename(VENV), problem, remedy))
+class Environment(object):
+    """Where an environment is, and what it is made from. All paths are relative to the top of the book."""
+
+    def __init__(self, name):
+        self.name = name
+        self.lock, self.oldest, self.newest = LOCKS[name]
+        self.chosen = self.lock.replace(".txt", ".in")
+        self.folder = ".venv" if name == "book" else ".venv-" + name
+        self.python = os.path.join(self.folder, *(("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")))
+        self.installed = os.path.join(self.folder, "installed-" + self.lock)
+        self.unfinished = os.path.join(self.folder, "unfinished")
+
+    def fits(self, version):
+        return version is not None and self.oldest <= version <= self.newest
+
+    def range(self):
+        return "Python {0}.{1} to {2}.{3}".format(*(self.oldest + self.newest))
+
+    def stop(self, problem, remedy):
+        """End with exit code 1 and one line: what is wrong, and what to do."""
+        sys.exit("{0}: {1}. {2}.".format(self.folder, problem, remedy))
 
 
-def version_of(python):
-    """(major, minor) of the interpreter at this path; None if it does not run or has no pip."""
-    code = "import sys, pip; print('%d %d' % sys.version_info[:2])"
+def version_of(python, modules="pip"):
+    """(major, minor) of the interpreter at this path; None if it does not run or lacks one of the modules."""
+    code = "import sys, {0}; print('%d %d' % sys.version_info[:2])".format(modules)
     try:
         process = subprocess.Popen([python, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     except OSError:
@@ -40,66 +63,120 @@ def version_of(python):
     return tuple(int(word) for word in words) if process.returncode == 0 else None
 
 
-def check_this_python():
+def other_pythons(environment):
+    """Paths of interpreters beside this one: those on the PATH by name, and those that pyenv keeps."""
+    for minor in range(environment.newest[1], environment.oldest[1] - 1, -1):
+        yield "python3.{0}".format(minor)
+    if shutil.which("pyenv"):
+        root = subprocess.check_output(["pyenv", "root"]).decode().strip()
+        versions = os.path.join(root, "versions")
+        for name in sorted(os.listdir(versions)) if os.path.isdir(versions) else []:
+            yield os.path.join(versions, name, "bin", "python")
+
+
+def find_python(name):
+    """The path of an interpreter that an environment can be made with; None if there is none here."""
+    environment = Environment(name)
+    this = version_of(sys.executable, "venv, ensurepip")
+    if environment.fits(this) and name not in USES_THE_NEWEST_PYTHON:
+        return sys.executable
+    found = [(this, sys.executable)]
+    found += [(version_of(path, "venv, ensurepip"), path) for path in other_pythons(environment)]
+    usable = [(version, path) for version, path in found if environment.fits(version)]
+    return max(usable)[1] if usable else None
+
+
+def check_this_python(environment):
     """Stop unless this interpreter is one that the lock is made for and can make environments."""
     this = sys.version_info[:2]
-    if not OLDEST <= this <= NEWEST:
-        stop(
-            "Python {0}.{1} is too {2}".format(this[0], this[1], "old" if this < OLDEST else "new"),
-            "The book needs Python 3.11 to 3.14: name one, as in `make book PYTHON=python3.12`",
+    if not environment.fits(this):
+        environment.stop(
+            "Python {0}.{1} is too {2}".format(this[0], this[1], "old" if this < environment.oldest else "new"),
+            "The book needs {0}: name one, as in `make book PYTHON=python3.12`".format(environment.range()),
         )
     try:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
     except ImportError as error:
-        stop(
+        environment.stop(
             "this Python cannot make virtual environments ({0})".format(error),
             "Install its venv package (Debian, Ubuntu: `apt install python3-venv`), or name another"
             " Python with PYTHON=",
         )
 
 
-def install():
-    """Install the lock into `.venv`. An interrupted installation leaves a mark, so that the next starts afresh.
+def python_for(environment):
+    """The interpreter to make an environment with: for the book's own, this one and no other."""
+    if environment.name == "book":
+        check_this_python(environment)
+        return sys.executable
+    python = find_python(environment.name)
+    if python is None:
+        environment.stop("there is no {0} here".format(environment.range()), "Install one and try again")
+    return python
 
-    The lock is complete, so pip has nothing to resolve (--no-deps). Where it resolves all the same, some versions of it
-    want the newest of a package of which another one asks for an extra, and refuse the lock once there is a newer one.
+
+def install(environment, unlocked):
+    """Install the lock, or the newest of what was chosen.
+
+    An interrupted installation leaves a mark, so that the next one starts afresh. The lock is complete, so pip has
+    nothing to resolve (--no-deps). Where it resolves all the same, some versions of it want the newest of a package of
+    which another one asks for an extra, and refuse the lock once there is a newer one.
     """
-    open(UNFINISHED, "w").close()
-    command = [VENV_PYTHON, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-    if subprocess.call(command + ["--no-deps", "--require-hashes", "-r", LOCK]) != 0:
-        stop(
-            "installing {0} failed, for the reason that pip gives above".format(LOCK),
+    open(environment.unfinished, "w").close()
+    command = [environment.python, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+    command += ["-r", environment.chosen] if unlocked else ["--no-deps", "--require-hashes", "-r", environment.lock]
+    if subprocess.call(command) != 0:
+        environment.stop(
+            "installing {0} failed, for the reason that pip gives above".format(command[-1]),
             "Mend that (is there a network?) and run the same command again",
         )
-    shutil.copyfile(LOCK, INSTALLED)
-    os.remove(UNFINISHED)
+    if unlocked:
+        return  # with the mark: it is not what the lock says, and the next call makes that
+    shutil.copyfile(environment.lock, environment.installed)
+    os.remove(environment.unfinished)
 
 
-def main(python_was_named):
-    found = version_of(VENV_PYTHON)
-    usable = found is not None and OLDEST <= found <= NEWEST and not os.path.exists(UNFINISHED)
+def make(name="book", python_was_named=False, unlocked=False):
+    """Make or complete an environment, unless it is complete; the path of its interpreter.
+
+    With `unlocked` it is made anew, of the newest versions there are today.
+    """
+    environment = Environment(name)
+    if not os.path.exists(environment.lock):
+        environment.stop("there is no {0}".format(environment.lock), "Run make lock")
+    found = version_of(environment.python)
+    usable = environment.fits(found) and not os.path.exists(environment.unfinished) and not unlocked
     other_python = usable and python_was_named and found != sys.version_info[:2]
     if usable and not other_python:
-        if os.path.exists(INSTALLED) and filecmp.cmp(LOCK, INSTALLED, shallow=False):
-            return
-        print(".venv: the lock has changed; installing what is new in it.")
-        install()
-        return
-    check_this_python()
+        if os.path.exists(environment.installed) and filecmp.cmp(environment.lock, environment.installed, False):
+            return environment.python
+        print("{0}: the lock has changed; installing what is new in it.".format(environment.folder))
+        sys.stdout.flush()
+        install(environment, unlocked)
+        return environment.python
+    python = python_for(environment)
     if other_python:
-        print(".venv: made with Python {0}.{1}; making it again with the one you named.".format(*found))
-    elif os.path.lexists(VENV):
-        print(".venv: incomplete; making it again.")
-    print(".venv: installing the book's {0} (a minute or two, once).".format(LOCK))
+        old = "{0}: made with Python {1}.{2}; making it again with the one you named."
+        print(old.format(environment.folder, *found))
+    elif os.path.lexists(environment.folder) and not unlocked:
+        print("{0}: incomplete; making it again.".format(environment.folder))
+    what = environment.chosen if unlocked else environment.lock
+    print("{0}: installing {1} (a minute or two, once).".format(environment.folder, what))
     sys.stdout.flush()
-    if os.path.lexists(VENV) and not os.path.isdir(VENV):
-        stop("there is a file where the folder .venv should be", "Move it away")
-    if subprocess.call([sys.executable, "-m", "venv", "--clear", VENV]) != 0:
-        stop("Python could not make a virtual environment, for the reason above", "Mend that, or name another PYTHON=")
-    install()
+    if os.path.lexists(environment.folder) and not os.path.isdir(environment.folder):
+        environment.stop("there is a file where the folder {0} should be".format(environment.folder), "Move it away")
+    if subprocess.call([python, "-m", "venv", "--clear", environment.folder]) != 0:
+        environment.stop(
+            "Python could not make a virtual environment, for the reason above", "Mend that, or name another PYTHON="
+        )
+    install(environment, unlocked)
+    return environment.python
 
 
 if __name__ == "__main__":
-    os.chdir(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    main(python_was_named="--named" in sys.argv[1:])
+    os.chdir(ROOT)
+    names = [word for word in sys.argv[1:] if not word.startswith("-")] or ["book"]
+    if names[0] not in LOCKS:
+        sys.exit("There is no environment {0}. There are: {1}.".format(names[0], ", ".join(sorted(LOCKS))))
+    make(names[0], python_was_named="--named" in sys.argv[1:], unlocked="--unlocked" in sys.argv[1:])

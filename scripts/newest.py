@@ -5,64 +5,26 @@ With --unlocked the libraries are the newest there are today, instead of those i
 """
 
 import argparse
+import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
+import environment
 import nbval_results
 
 ROOT = pathlib.Path(__file__).parents[1]
-VENV = ROOT / ".venv-newest"
-OLDEST, NEWEST = (3, 12), (3, 14)
-
-
-def runs(command):
-    """(major, minor) if this command runs a Python that can make environments, else None."""
-    code = "import sys, venv, ensurepip; print(*sys.version_info[:2])"
-    try:
-        result = subprocess.run([*command, "-c", code], capture_output=True, text=True)
-    except OSError:
-        return None
-    return tuple(map(int, result.stdout.split())) if result.returncode == 0 else None
-
-
-def candidates():
-    """Paths of interpreters: this one, those on the PATH by name, and those that pyenv keeps."""
-    yield sys.executable
-    for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
-        yield f"python3.{minor}"
-    if shutil.which("pyenv"):
-        root = subprocess.run(["pyenv", "root"], capture_output=True, text=True).stdout.strip()
-        yield from map(str, sorted(pathlib.Path(root).glob("versions/*/bin/python")))
-
-
-def newest_python():
-    """(version, path) of the newest interpreter from 3.12 on; None if there is none."""
-    found = [(version, path) for path in candidates() if (version := runs([path])) and OLDEST <= version <= NEWEST]
-    return max(found, default=None)
-
-
-def make_environment(python, unlocked):
-    """A fresh `.venv-newest`; the path of its interpreter."""
-    subprocess.run([python, "-m", "venv", "--clear", VENV], check=True)
-    inside = str(VENV / "bin" / "python")
-    install = [inside, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-    locked = ["--no-deps", "--require-hashes", "-r", "requirements-newest.txt"]
-    subprocess.run([*install, *(["-r", "requirements-newest.in"] if unlocked else locked)], cwd=ROOT, check=True)
-    return inside
 
 
 def main(unlocked):
-    found = newest_python()
-    if found is None:
+    if environment.find_python("newest") is None:
         print("newest: NOT RUN. There is no Python 3.12 or later here, and the newest JAX needs one.")
         return True
-    version, path = found
-    python = make_environment(path, unlocked)
-    code = "import jax, flax, optax; print(jax.__version__, flax.__version__, optax.__version__)"
-    libraries = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    print(f"newest: Python {version[0]}.{version[1]}, jax {libraries[0]}, flax {libraries[1]}, optax {libraries[2]}")
+    python = environment.make("newest", unlocked=unlocked)
+    code = "import jax, flax, optax, platform; print(platform.python_version(), jax.__version__, flax.__version__,"
+    code += " optax.__version__)"
+    versions = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    print("newest: Python {}, jax {}, flax {}, optax {}".format(*versions))
 
     notebooks = sorted((ROOT / "book").glob("*.ipynb"))
     cells = nbval_results.run(python, notebooks, ROOT / "book")
@@ -81,4 +43,5 @@ def main(unlocked):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--unlocked", action="store_true", help="take the newest libraries there are today")
+    os.chdir(ROOT)
     sys.exit(0 if main(parser.parse_args().unlocked) else 1)

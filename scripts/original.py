@@ -7,21 +7,18 @@ check the page book/original.md.
 
 import ast
 import contextlib
-import filecmp
 import io
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import tempfile
 
+import environment
 from notebook_environment import ENVIRONMENT
 
 ROOT = pathlib.Path(__file__).parents[1]
-VENV = ROOT / ".venv-original"
-LOCK = ROOT / "requirements-original.txt"
 RESULT = ROOT / "tests" / "original" / "result.json"
 sys.path.insert(0, str(RESULT.parent))
 
@@ -119,23 +116,6 @@ def book_facts():
         return stop(f"a chapter no longer has what is compared ({error})", "Mend SOURCES in scripts/original.py")
 
 
-def make_environment():
-    """`.venv-original` as locked, kept if it is complete; the path of its interpreter."""
-    inside, installed = VENV / "bin" / "python", VENV / f"installed-{LOCK.name}"
-    if not LOCK.exists():
-        stop(f"there is no {LOCK.name}", "Run make lock")
-    if inside.exists() and installed.exists() and filecmp.cmp(LOCK, installed, shallow=False):
-        return inside
-    print(f"original: installing {LOCK.name} into {VENV.name} (a minute or two, once).", flush=True)
-    if subprocess.run([sys.executable, "-m", "venv", "--clear", VENV]).returncode != 0:
-        stop(f"Python could not make {VENV.name}, for the reason above", "Mend that and run the command again")
-    install = [inside, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--only-binary", ":all:"]
-    if subprocess.run([*install, "--no-deps", "--require-hashes", "-r", LOCK]).returncode != 0:
-        stop(f"installing {LOCK.name} failed, for the reason above", "Is there a network? Mend that and run it again")
-    shutil.copyfile(LOCK, installed)
-    return inside
-
-
 def run_original(python):
     """The text of the JSON that tests/original/run.py writes when this interpreter runs it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -147,7 +127,7 @@ def run_original(python):
 
 
 def main():
-    python = make_environment()
+    python = environment.make("original")
     text = run_original(python)
     result = json.loads(text)
     interpreter = subprocess.run([python, "--version"], capture_output=True, text=True).stdout.strip()
@@ -164,4 +144,5 @@ def main():
 
 
 if __name__ == "__main__":
+    os.chdir(ROOT)
     sys.exit(0 if main() else 1)

@@ -74,7 +74,7 @@ def test_rounding_is_tolerated_only_where_it_can_happen():
 def test_only_a_run_that_agrees_is_stored(planted, monkeypatch, tmp_path, capsys):
     text = json.dumps({**RESULT, "facts": {**FACTS, **planted}})
     monkeypatch.setattr(original, "RESULT", tmp_path / "result.json")
-    monkeypatch.setattr(original, "make_environment", lambda: original.sys.executable)
+    monkeypatch.setattr(original.environment, "make", lambda name: original.sys.executable)
     monkeypatch.setattr(original, "run_original", lambda python: text)
     monkeypatch.setattr(original, "book_facts", lambda: FACTS)
     assert original.main() is (not planted)
@@ -117,12 +117,6 @@ def test_cells_come_without_magics_and_with_their_tag(tmp_path):
 def test_both_sides_name_the_same_numbers():
     assert set(original.SOURCES) == {*run.NUMBERS, "fixed_model.params"}
     assert set(original.TOLERANCES) <= set(run.NUMBERS)
-
-
-def test_problem_is_told_in_one_line(monkeypatch, tmp_path):
-    monkeypatch.setattr(original, "LOCK", tmp_path / "requirements-original.txt")
-    with pytest.raises(SystemExit, match=r"^original: there is no requirements-original\.txt\. Run make lock\.$"):
-        original.make_environment()
 
 
 # ---- the listings and the page ---------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from importlib.metadata import version
 
+import environment
 import jupyter_book
 import pytest
 import sphinx_lock_versions
@@ -209,32 +210,73 @@ def test_environment_is_made_kept_and_mended(small_book):
     lock.write_text("# nothing\n")
     named = f"PYTHON={sys.executable}"
 
-    def environment():
+    def made_again():
         return make("environment", named, folder=small_book)
 
-    made = environment()
+    made = made_again()
     assert made.returncode == 0 and "installing" in made.stdout, made.stdout + made.stderr
-    again = environment()
+    again = made_again()
     assert again.returncode == 0 and again.stdout == ""
 
     lock.write_text("# nothing, but another nothing\n")
-    changed = environment()
+    changed = made_again()
     assert changed.returncode == 0 and "the lock has changed" in changed.stdout
-    assert environment().stdout == ""
+    assert made_again().stdout == ""
 
     (venv / "bin" / "python").unlink()
-    broken = environment()
+    broken = made_again()
     assert broken.returncode == 0 and "incomplete; making it again" in broken.stdout
-    assert environment().stdout == ""
+    assert made_again().stdout == ""
 
     lock.write_text("there-is-no-such-file @ file:///nowhere.whl --hash=sha256:" + "0" * 64 + "\n")
-    failed = environment()
+    failed = made_again()
     assert failed.returncode != 0 and "Mend that" in said_by(failed)[-1]
     assert (venv / "unfinished").exists()
     lock.write_text("# nothing\n")
-    recovered = environment()
+    recovered = made_again()
     assert recovered.returncode == 0 and "incomplete; making it again" in recovered.stdout, recovered.stderr
-    assert environment().stdout == ""
+    assert made_again().stdout == ""
+
+
+@pytest.mark.parametrize("name", environment.LOCKS)
+def test_environment_is_made_in_a_folder_of_its_own(name, tmp_path, monkeypatch, capsys):
+    """With a lock of nothing, and an installation that does nothing; what all of them share is tested above."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"^\.venv\S*: there is no requirements\S*\.txt\. Run make lock\.$"):
+        environment.make(name)
+    lock, oldest, newest = environment.LOCKS[name]
+    (tmp_path / lock).write_text("# nothing\n")
+    made = pathlib.Path(environment.make(name))
+    assert made.parts[0] == (".venv" if name == "book" else f".venv-{name}")
+    assert oldest <= environment.version_of(made) <= newest
+    assert environment.make(name) == str(made) and capsys.readouterr().out.count("installing") == 1
+
+
+def test_environment_without_a_python_for_it_is_refused_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(environment.LOCKS, "newest", ("nothing.txt", (3, 98), (3, 99)))
+    (tmp_path / "nothing.txt").write_text("# nothing\n")
+    assert environment.find_python("newest") is None
+    with pytest.raises(SystemExit, match=r"^\.venv-newest: there is no Python 3\.98 to 3\.99 here\. Install one.*\.$"):
+        environment.make("newest")
+    assert not (tmp_path / ".venv-newest").exists()
+
+
+def test_todays_newest_versions_are_not_taken_for_the_lock(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(environment.LOCKS, "newest", ("nothing.txt", (3, 11), (3, 14)))
+    for name in ("nothing.txt", "nothing.in"):
+        (tmp_path / name).write_text("# nothing\n")
+    for unlocked, said in ((True, "installing nothing.in"), (False, "incomplete; making it again"), (False, "")):
+        environment.make("newest", unlocked=unlocked)
+        assert said in capsys.readouterr().out
+
+
+def test_unknown_environment_is_refused_in_one_line():
+    result = subprocess.run(
+        [sys.executable, ROOT / "scripts/environment.py", "gpu"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert result.returncode != 0 and result.stderr.startswith("There is no environment gpu. There are: book, ")
 
 
 def test_serve_says_when_the_port_is_in_use():

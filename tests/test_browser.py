@@ -5,6 +5,7 @@ this file serves pages with planted faults, and expects each one to be found (`m
 PATH these tests are skipped, with REQUIRE_BROWSER=1 that is an error.
 """
 
+import contextlib
 import functools
 import gzip
 import http.server
@@ -74,12 +75,22 @@ def context(browser):
     return context
 
 
+@pytest.fixture(scope="module")
+def tab(context):
+    """One page of the browser serves all tests: to open another costs more than to load a chapter."""
+    return context.new_page()
+
+
+@pytest.fixture(scope="module")
+def known():
+    return set()
+
+
 @pytest.fixture
-def page(context):
-    page = context.new_page()
-    show(page)
-    yield page
-    page.close()
+def page(tab):
+    tab.goto("about:blank")
+    show(tab)
+    return tab
 
 
 def show(page, scheme="light", width="desktop"):
@@ -174,12 +185,18 @@ def folded_faults(page):
             page.wait_for_function(f"{blocks}.every({shown})", timeout=2_000)
         except TimeoutError:
             yield f"{name} does not unfold"
-    # The theme gives blocks that are too wide to the keyboard, a moment after (and when the width changes).
+    if not wait_until_wide_code_takes_the_focus(page):
+        yield "the keyboard cannot scroll a block of code"
+
+
+def wait_until_wide_code_takes_the_focus(page):
+    """Whether the keyboard reaches each block that is too wide. The theme sees to it, soon after a change of width."""
     wide = "block => block.scrollWidth > block.clientWidth && block.checkVisibility() && block.tabIndex < 0"
     try:
         page.wait_for_function(f"![...document.querySelectorAll('pre')].some({wide})", timeout=1_500)
     except TimeoutError:
-        yield "the keyboard cannot scroll a block of code"
+        return False
+    return True
 
 
 FOLDED = {
@@ -187,36 +204,71 @@ FOLDED = {
     "a folded cell": ("details.hide", "summary"),
 }
 
-# Most of axe's time goes into the colours of code. A run of code that looks like one before it in both schemes, on the
-# same background, says nothing new: it becomes plain text. To be called in each scheme.
-UNWRAP_REPEATED_CODE = """() => {
-  const look = e => { const s = getComputedStyle(e);
-    return [s.color, s.backgroundColor, s.opacity, s.fontSize, s.fontWeight].join(); };
-  const looks = new Map();
-  for (const span of document.querySelectorAll('.highlight pre span')) {
-    if (span.children.length || span.id) continue;
-    const around = [span.parentElement, span.closest('pre'), span.closest('.highlight')];
-    looks.set(span, [span, ...around].map(look).join(' '));
+# Nearly all of axe's time goes into colours. What it says of them depends on the look of a text and on what lies behind
+# it, and for a link on the text around it. So of those that have all of that in common, on any page, the first speaks
+# for the rest.
+LOOKS = """
+  const usual = {backgroundColor: 'rgba(0, 0, 0, 0)', backgroundImage: 'none', opacity: '1', filter: 'none',
+    mixBlendMode: 'normal'};
+  const backdrops = new Map([[null, '']]);
+  const backdrop = e => {
+    if (!backdrops.has(e)) {
+      const s = getComputedStyle(e), unusual = Object.keys(usual).filter(key => s[key] !== usual[key]);
+      backdrops.set(e, backdrop(e.parentElement) + unusual.map(key => key + s[key]));
+    }
+    return backdrops.get(e);
+  };
+  const look = e => { const s = getComputedStyle(e); return [s.color, s.fontSize, s.fontWeight, s.textShadow,
+    s.textDecorationLine, s.borderBottomWidth, backdrop(e)].join(); };
+"""
+NEW_LOOKS = (
+    "known => {"
+    + LOOKS
+    + """
+  const first = new Map();
+  for (const e of document.body.querySelectorAll('*')) {
+    const text = [...e.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.data.trim());
+    if (!text || !e.checkVisibility()) continue;
+    const link = e.closest('a'), key = look(e) + (link ? look(link) + look(link.parentElement) : '');
+    if (!known.includes(key) && !first.has(key)) first.set(key, [e, link]);
   }
+  window.withNewLooks = [...first.values()].flat().filter(e => e);
+  return [...first.keys()];
+}"""
+)
+# Most of a page are the words of its code, and axe looks at all that there is. Those that look like another in both
+# schemes become plain text. To be called in each scheme.
+UNWRAP_REPEATED_CODE = (
+    "() => {"
+    + LOOKS
+    + """
+  const words = [...document.querySelectorAll('.highlight pre span')].filter(e => !e.children.length && !e.id);
+  const looks = new Map(words.map(word => [word, look(word)]));
   if (!window.looks) { window.looks = looks; return; }
   const seen = new Set();
-  for (const [span, key] of looks) {
-    const both = key + window.looks.get(span);
-    if (seen.has(both)) span.replaceWith(...span.childNodes);
+  for (const [word, key] of looks) {
+    const both = key + window.looks.get(word);
+    if (seen.has(both)) word.replaceWith(...word.childNodes);
     seen.add(both);
   }
 }"""
+)
+COLOURS = ["color-contrast", "link-in-text-block"]
+AXE_OPTIONS = {"preload": False, "resultTypes": ["violations"]}  # preload would fetch style sheets a second time
 
 
-OF_COLOURS = ["color-contrast", "link-in-text-block"]  # the rules to which the scheme makes a difference
-
-
-def axe_faults(page, rules=None):
-    """What axe-core finds by these rules, or by all of them, as rule and first element."""
-    # preload would fetch style sheets a second time, by addresses of axe's own making
-    options = {"preload": False, "resultTypes": ["violations"], **({"runOnly": rules} if rules else {})}
-    for violation in page.evaluate("options => axe.run(options).then(result => result.violations)", options):
+def axe_faults(page, where, **options):
+    """What axe-core finds in a part of the page, as rule and first element."""
+    options = AXE_OPTIONS | options
+    for violation in page.evaluate(f"options => axe.run({where}, options).then(result => result.violations)", options):
         yield f"axe: {violation['id']} at {violation['nodes'][0]['target']}"
+
+
+def colour_faults(page, known):
+    """What axe-core finds of the colours of texts whose look is not among the known; it is then."""
+    if new := page.evaluate(NEW_LOOKS, list(known)):
+        known.update(new)
+        yield from axe_faults(page, "{include: withNewLooks}", runOnly=COLOURS)
 
 
 def layout_faults(page):
@@ -245,6 +297,7 @@ def weight_faults(page, folder, addresses):
         yield f"loads {weight} bytes, {allowed} are allowed"
 
 
+@contextlib.contextmanager
 def open_and_listen(page, address):
     """Open an address; two lists that fill: what goes wrong on the network and in the console, and what was loaded."""
     faults, loaded = [], []
@@ -258,54 +311,65 @@ def open_and_listen(page, address):
         if message.type in ("error", "warning"):
             faults.append(f"console: {message.text}")
 
-    page.on("request", on_request)
-    page.on("requestfailed", lambda request: faults.append(f"request failed: {request.url}"))
-    page.on("response", lambda answer: (loaded if answer.ok else faults).append(answer.url))
-    page.on("console", on_console)
-    page.on("pageerror", lambda error: faults.append(f"script error: {error}"))
+    listeners = {
+        "request": on_request,
+        "requestfailed": lambda request: faults.append(f"request failed: {request.url}"),
+        "response": lambda answer: (loaded if answer.ok else faults).append(answer.url),
+        "console": on_console,
+        "pageerror": lambda error: faults.append(f"script error: {error}"),
+    }
+    for event, listener in listeners.items():
+        page.on(event, listener)
     page.goto(address, wait_until="load")
     if page.locator(".math").count():
         page.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise")
         page.evaluate("MathJax.startup.promise.then(() => null)")
-    return faults, loaded
+    yield faults, loaded
+    for event, listener in listeners.items():
+        page.remove_listener(event, listener)
 
 
-def audit(page, address, folder):
-    """Everything that is wrong with a page, in both schemes and widths; `folder` is what is served at its origin."""
-    faults, loaded = open_and_listen(page, address)
-    found = [*weight_faults(page, folder, loaded), *folded_faults(page)]
-    for scheme, widths in (("light", ["desktop", "phone"]), ("dark", ["phone", "desktop"])):
-        for width in widths:
-            show(page, scheme, width)
-            keyboard = keyboard_faults if (scheme, width) == ("light", "desktop") else focus_faults
-            found += [f"{scheme}, {width}: {fault}" for fault in (*layout_faults(page), *keyboard(page))]
-    page.evaluate("document.activeElement.blur()")
-    page.wait_for_function("!document.querySelector('.tooltip')")  # of the button that had the focus
-    found += faults  # before axe, which makes requests of its own
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    page.evaluate(UNWRAP_REPEATED_CODE)
-    show(page, "light")
-    page.evaluate(UNWRAP_REPEATED_CODE)
-    for scheme in ("light", "dark"):
-        show(page, scheme)
-        found += [f"{scheme}: {fault}" for fault in axe_faults(page, None if scheme == "light" else OF_COLOURS)]
-        if page.evaluate("document.documentElement.dataset.theme ?? null") not in (None, scheme):
-            found.append(f"the theme does not follow the {scheme} scheme")
-    return found
+def audit(page, address, folder, known, with_menu=True):
+    """Everything that is wrong with a page, in both schemes and widths.
+
+    `folder` is what is served at its origin, `known` holds the looks of texts that other pages were asked about. The
+    menu of all pages is the same on each (see test_site.py) and need not be gone through each time.
+    """
+    with open_and_listen(page, address) as (faults, loaded):
+        found = [*weight_faults(page, folder, loaded), *folded_faults(page)]
+        if not with_menu:
+            page.evaluate("document.querySelector('.bd-sidebar-primary').inert = true")
+        for scheme, widths in (("light", ["desktop", "phone"]), ("dark", ["phone", "desktop"])):
+            for width in widths:
+                show(page, scheme, width)
+                keyboard = keyboard_faults if (scheme, width) == ("light", "desktop") else focus_faults
+                found += [f"{scheme}, {width}: {fault}" for fault in (*layout_faults(page), *keyboard(page))]
+            page.evaluate(UNWRAP_REPEATED_CODE)
+            if page.evaluate("document.documentElement.dataset.theme ?? null") not in (None, scheme):
+                found.append(f"the theme does not follow the {scheme} scheme")
+        page.evaluate("document.activeElement.blur()")
+        page.wait_for_function("!document.querySelector('.tooltip')")  # of the button that had the focus
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        for scheme in ("dark", "light"):
+            show(page, scheme)
+            found += [f"{scheme}: {fault}" for fault in colour_faults(page, known)]
+        wait_until_wide_code_takes_the_focus(page)
+        others = {"rules": {rule: {"enabled": False} for rule in COLOURS}}
+        return [*found, *axe_faults(page, "document", **others), *faults]
 
 
 class TestOddPages:
     """Two classes, so that the two test processes share the work."""
 
     @pytest.mark.parametrize("name", PAGES[::2])
-    def test_page(self, page, origin, site, name):
-        assert audit(page, f"{origin}/{name}.html", site) == []
+    def test_page(self, page, origin, site, known, name):
+        assert audit(page, f"{origin}/{name}.html", site, known, with_menu=name in PAGES[:2]) == []
 
 
 class TestEvenPages:
     @pytest.mark.parametrize("name", PAGES[1::2])
-    def test_page(self, page, origin, site, name):
-        assert audit(page, f"{origin}/{name}.html", site) == []
+    def test_page(self, page, origin, site, known, name):
+        assert audit(page, f"{origin}/{name}.html", site, known, with_menu=name in PAGES[:2]) == []
 
 
 @pytest.mark.parametrize("name", PAGES[:2])
@@ -364,9 +428,9 @@ def test_a_notebook_downloads(page, origin):
 
 
 def test_a_page_opened_from_disk_reads_well(page, site):
-    faults, _ = open_and_listen(page, (site / "book" / "01-kwargs-and-partial.html").as_uri())
-    assert page.locator(".math").count() > 0
-    assert list(layout_faults(page)) == []
+    with open_and_listen(page, (site / "book" / "01-kwargs-and-partial.html").as_uri()) as (faults, _):
+        assert page.locator(".math").count() > 0
+        assert list(layout_faults(page)) == []
     assert [fault for fault in faults if "another origin" in fault or "script error" in fault] == []
 
 
@@ -394,7 +458,7 @@ PLANTED = {
     "<pre style='overflow: auto; width: 9em'>a line that is too wide</pre></div></details>",
     "a folded cell is not folded": "<details class='hide' open><summary>x</summary>"
     "<div class='highlight'>x</div></details>",
-    "light: axe: color-contrast at ['span": "<div class='highlight'><pre><span>a</span> <span>b</span>"
+    "axe: color-contrast at ['span": "<div class='highlight'><pre><span>a</span> <span>b</span>"
     " <span style='color: #ccc'>pale</span></pre></div>",
     "dark: axe: color-contrast at ['p": "<style>@media (prefers-color-scheme: dark) { p { color: #ccc } }</style>",
     "dark: axe: color-contrast at ['span": "<style>@media (prefers-color-scheme: dark) { i + span { color: #ccc } }"
@@ -428,7 +492,7 @@ def planted_origin(folder):
 def test_planted_fault_is_found(page, folder, planted_origin, message):
     (folder / "page.html").write_text(GOOD.format(PLANTED.get(message, "")))
     address = f"{planted_origin}/page.html?{urllib.parse.quote(str(message))}"  # not the page before, from the cache
-    faults = audit(page, address, folder)
+    faults = audit(page, address, folder, known=set())
     if message is None:  # the control: the page as it is has none
         assert faults == []
     else:

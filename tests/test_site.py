@@ -74,6 +74,19 @@ def breaks_in_the_chain(book):
                 yield f"{name}: {direction} leads to {leads_to}, not to {wanted}"
 
 
+def other_menus(book):
+    """Pages whose menu of all pages is not that of the first page."""
+    menus = {
+        path.name: [
+            ((path.parent / link["href"].partition("#")[0]).resolve() if link["href"] != "#" else path, link.get_text())
+            for link in page.select(".bd-sidebar-primary nav a[href]")
+        ]
+        for path, page in book.items()
+    }
+    first = next(iter(menus.values()))
+    yield from (name for name, menu in menus.items() if len(menu) < len(book) - 1 or menu != first)
+
+
 def notebooks_not_offered(book):
     """Chapters whose download button does not lead to the chapter's notebook, as it is."""
     for notebook in ROOT.glob("book/*.ipynb"):
@@ -84,7 +97,7 @@ def notebooks_not_offered(book):
             yield notebook.name
 
 
-CHECKS = [breaks_in_the_chain, notebooks_not_offered, broken_links, images_without_alt, from_elsewhere]
+CHECKS = [breaks_in_the_chain, other_menus, notebooks_not_offered, broken_links, images_without_alt, from_elsewhere]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -120,6 +133,8 @@ def test_planted_fault_is_found(book, check, planted):
         (breaks_in_the_chain, "a.left-prev", None),
         (notebooks_not_offered, "a.btn-download-source-button", "../_sources/book/01-kwargs-and-partial.ipynb"),
         (notebooks_not_offered, "a.btn-download-source-button", "nowhere.ipynb"),
+        (other_menus, ".bd-sidebar-primary nav a", "nowhere.html"),
+        (other_menus, ".bd-sidebar-primary nav a", None),
     ],
 )
 def test_wrong_link_is_found(book, check, selector, href):

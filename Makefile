@@ -7,7 +7,7 @@ NAMED := $(if $(filter file default undefined,$(origin PYTHON)),,--named)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help environment book serve test execute figures cores mutants newest original shots links lock clean
+.PHONY: help environment book serve test execute machines mutants newest original shots links lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
@@ -30,17 +30,13 @@ test: book ## build the book, then run every notebook (nbval), and the tests
 	@$(BIN)/python -m pytest
 
 execute: environment ## run every notebook and store its outputs (NOTEBOOKS=book/01-... for one)
-	@$(BIN)/python scripts/notebooks.py execute $(NOTEBOOKS)
+	@$(BIN)/python scripts/notebooks.py $(NOTEBOOKS)
 
-figures: environment ## run every notebook again and compare its figures with the stored ones
-	@$(BIN)/python scripts/notebooks.py figures $(NOTEBOOKS)
+machines: environment ## run the notebooks as another machine would: one core, an old processor (XLA=... BLAS=...)
+	@$(BIN)/python scripts/machines.py $(if $(XLA),--xla=$(XLA)) $(if $(BLAS),--blas=$(BLAS))
 
-cores: environment ## run the notebooks on one core: they must print the same, while a long sum does not
-	@$(BIN)/python scripts/cores.py
-
-mutants: environment ## break each main claim, the package, pages: is it noticed? (CHAPTER=01 for one)
-	@$(BIN)/python tests/mutants/run.py $(CHAPTER)
-	@$(if $(CHAPTER),,$(BIN)/python tests/mutants/package.py)
+mutants: environment ## break each main claim and the package: is it noticed? (CHAPTER=01 for one, ALL=1 for all)
+	@$(BIN)/python tests/mutants/run.py $(CHAPTER) $(if $(ALL),--all) $(if $(AGAIN),--again $(AGAIN))
 	@$(if $(CHAPTER),,$(BIN)/python -m pytest -q -m planted tests)
 
 newest: environment ## run the notebooks with the newest Python and libraries (UNLOCKED=1: not even locked)

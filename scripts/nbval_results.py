@@ -9,7 +9,7 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 
-from notebook_environment import ENVIRONMENT, compilation_cache
+from notebook_environment import ENVIRONMENT
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -38,22 +38,19 @@ def without_colours(text):
     return re.sub(r"\x1b\[[0-9;]*m|#x1B\[[0-9;]*m", "", text)
 
 
-def run(python, paths, folder, stop_at_first=False, cache=None, core_each=False):
-    """Run nbval on notebooks with the given interpreter; every cell's result, in order.
+def run(python, paths, folder, plugins=(), **variables):
+    """Run nbval on notebooks with the given interpreter, two at a time; every cell's result, in order.
 
-    With `stop_at_first`, the cells after the first failure of a notebook are skipped. In the folder `cache` JAX keeps
-    what it compiles, for other notebooks with the same programs. With `core_each`, a notebook runs on one core. A run
-    in which no cell was executed is an error, not a success.
+    `plugins` are pytest plugins of this folder, `variables` are added to the environment. Figures are compared, too. A
+    run in which no cell was executed is an error, not a success.
     """
     with tempfile.TemporaryDirectory() as scratch:
         report = pathlib.Path(scratch) / "report.xml"
         command = [python, "-m", "pytest", "--nbval", "--nbval-current-env"]
         command += ["--nbval-cell-timeout=120", "-n", "2", "--dist", "loadscope", "-q", f"--junitxml={report}"]
         command += ["-p", "no:cacheprovider", "--noconftest", "-c", os.devnull, f"--rootdir={folder}", *map(str, paths)]
-        command += ["-p", "nbval_stop"] if stop_at_first else []
-        command += ["-p", "nbval_core"] if core_each else []
-        environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT / "scripts")}
-        environment |= compilation_cache(cache) if cache else {}
+        command += [part for plugin in ("nbval_figures", *plugins) for part in ("-p", plugin)]
+        environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT / "scripts"), **variables}
         result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         if result.returncode not in (0, 1) or not report.exists():
             sys.exit(f"nbval could not be run:\n{result.stdout}{result.stderr}")

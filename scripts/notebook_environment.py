@@ -3,6 +3,10 @@
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",  # the stored digits are a CPU's
     "JAX_PPRINT_USE_COLOR": "0",  # no colour codes in a printed jaxpr
+    # One thread for NumPy's and SciPy's linear algebra: two notebooks run side by side, and the threads of one would
+    # wait for cores that the other holds.
+    "OPENBLAS_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",  # the same on a Mac, where NumPy uses Apple's Accelerate
 }
 
 

@@ -1,7 +1,6 @@
 """Run notebooks and store what they print, in one form for everybody.
 
-    python scripts/notebooks.py execute [FILE ...]   run, store the outputs, tidy, state the learning time
-    python scripts/notebooks.py figures [FILE ...]   run a copy, and compare each figure with the stored one
+    python scripts/notebooks.py [FILE ...]   run, store the outputs, tidy, state the learning time
 
 Without a file, all notebooks of the book and the chapter template.
 """
@@ -68,49 +67,24 @@ def tidy(notebook):
                 output.traceback = [strip_ansi(line) for line in output.traceback]
 
 
-def figures(notebook):
-    """The PNG outputs in order, each with the number of its code cell."""
-    code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return [
-        (number, output.data["image/png"].strip())
-        for number, cell in enumerate(code_cells, start=1)
-        for output in cell.outputs
-        if "image/png" in output.get("data", {})
-    ]
-
-
 def execute_in_place(path):
     fresh = run(nbformat.read(path, as_version=4), path.parent)
     tidy(fresh)
     nbformat.validate(fresh)
     nbformat.write(fresh, path)
     print(f"{path.name}: executed.")
-    return True
-
-
-def compare_figures(path):
-    stored = nbformat.read(path, as_version=4)
-    old, new = figures(stored), figures(run(stored, path.parent))
-    stale = sorted({number for number, _ in set(old) ^ set(new)})
-    if stale:
-        print(f"{path.name}: stale figure in code cell {', '.join(map(str, stale))}. Run make execute.")
-    else:
-        print(f"{path.name}: {len(old)} figures, all as stored.")
-    return not stale
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=["execute", "figures"])
     parser.add_argument("files", nargs="*", type=pathlib.Path)
     arguments = parser.parse_args()
-    task = {"execute": execute_in_place, "figures": compare_figures}[arguments.task]
     paths = [path.resolve() for path in arguments.files] or all_notebooks()
     with concurrent.futures.ProcessPoolExecutor(2) as two_at_a_time:
-        return all(list(two_at_a_time.map(task, paths)))
+        list(two_at_a_time.map(execute_in_place, paths))
 
 
 if __name__ == "__main__":
     if sys.platform == "win32":  # the kernel's sockets need this event loop
         asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
-    sys.exit(0 if main() else 1)
+    main()

@@ -1,113 +1,76 @@
-"""Break each main claim of the book on purpose, and see that its chapter turns red.
+"""Prove that each check of the book can fail: mutants of the chapters and of the package must be noticed.
 
-    python tests/mutants/run.py [CHAPTER ...]       all chapters, or those whose names begin so
+    python tests/mutants/run.py                  what has no valid record in proved.json
+    python tests/mutants/run.py NAME ...         all of which the name begins so, such as 03 or trainability/masks
+    python tests/mutants/run.py --all            everything
+    python tests/mutants/run.py --again COMMIT   beside what has no valid record, two chapters and a module that the
+                                                 hash of a commit draws, whatever the record says
+    python tests/mutants/run.py --list ...       only say what that would be
 
-A mutant is an edit of a chapter's code: in NAME.toml, `find` must occur exactly once in the code of NAME.ipynb and is
-replaced by `replace`. The edited copy goes through nbval. The mutant is killed if the first cell that fails does so by
-an AssertionError or by an output that differs from the stored one. An edit that makes the code stumble (a NameError, a
-TypeError ...) has broken the program, not the claim, and counts as alive. The unedited chapters must pass.
+A proof that succeeds is recorded, one that fails is removed from the record.
 """
 
-import dataclasses
+import argparse
 import pathlib
-import shutil
 import sys
-import tempfile
-import tomllib
-
-import nbformat
 
 HERE = pathlib.Path(__file__).parent
-BOOK = HERE.parents[1] / "book"
-sys.path.insert(0, str(HERE.parents[1] / "scripts"))
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "scripts")]
 
-import nbval_results  # noqa: E402
+import chapters  # noqa: E402
+import package  # noqa: E402
+import proofs  # noqa: E402
 
-
-@dataclasses.dataclass(frozen=True)
-class Mutant:
-    """One edit: the claim that it attacks, the code that it looks for, and what it puts there."""
-
-    chapter: str
-    claim: str
-    find: str
-    replace: str
+CHAPTERS_AGAIN, MODULES_AGAIN = 2, 1
 
 
-def read_mutants(path):
-    """The mutants of a chapter, from its TOML file."""
-    with path.open("rb") as file:
-        return [Mutant(path.stem, **entry) for entry in tomllib.load(file)["mutant"]]
+def subjects():
+    """{name: what proves it, `chapters` or `package`} of every chapter and module that has mutants."""
+    found = {path.stem: chapters for path in sorted(HERE.glob("*.toml"))}
+    found |= {f"trainability/{path.stem}": package for path in sorted(HERE.glob("trainability/*.toml"))}
+    return found
 
 
-def edited(notebook, mutant):
-    """A copy of the notebook with the mutant's edit; ValueError if there is not exactly one place for it."""
-    notebook = nbformat.from_dict(notebook)
-    places = [cell for cell in notebook.cells if cell.cell_type == "code" and mutant.find in cell.source]
-    times = sum(cell.source.count(mutant.find) for cell in places)
-    if times != 1:
-        raise ValueError(f"{mutant.chapter}: {mutant.find!r} occurs {times} times, not once ({mutant.claim})")
-    if mutant.find == mutant.replace:
-        raise ValueError(f"{mutant.chapter}: {mutant.find!r} is replaced by itself ({mutant.claim})")
-    places[0].source = places[0].source.replace(mutant.find, mutant.replace)
-    return notebook
-
-
-def first_failures(notebooks, companions):
-    """Run {name: notebook} through nbval, among copies of `companions`; {name: first cell that failed, or None}."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = pathlib.Path(scratch) / "book"
-        shutil.copytree(companions, folder, ignore=shutil.ignore_patterns("*.ipynb", "_static", "__pycache__"))
-        for name, notebook in notebooks.items():
-            nbformat.write(notebook, folder / f"{name}.ipynb")
-        cache = pathlib.Path(scratch) / "cache"  # a mutant compiles most of what its chapter does
-        cells = nbval_results.run(sys.executable, [folder], folder, stop_at_first=True, cache=cache)
-    failures = dict.fromkeys(notebooks)
-    for cell in cells:
-        if cell.kind not in ("passed", "skipped") and failures[cell.notebook] is None:
-            failures[cell.notebook] = cell
-    return failures
-
-
-def is_killed(failure):
-    return failure is not None and failure.kind in ("AssertionError", "output")
-
-
-def judge(mutants, folder):
-    """Run mutants of the notebooks in `folder`, print a line each; True if all are killed and the originals pass."""
-    originals = {name: nbformat.read(folder / f"{name}.ipynb", 4) for name in {mutant.chapter for mutant in mutants}}
-    copies, misfits = {}, []
-    for number, mutant in enumerate(mutants):
-        try:
-            copies[f"{mutant.chapter}-mutant-{number}"] = edited(originals[mutant.chapter], mutant)
-        except ValueError as error:
-            misfits.append(str(error))
-    if misfits:
-        sys.exit("\n".join(misfits))
-
-    failures = first_failures({**originals, **copies}, folder)
-    red = [failures[name] for name in sorted(originals) if failures[name]]
-    for failure in red:
-        print(f"{failure.notebook}: the unedited chapter fails in code cell {failure.number} ({failure.kind})")
-    killed = 0
-    for name, mutant in zip(copies, mutants, strict=True):
-        failure = failures[name]
-        killed += is_killed(failure)
-        how = f"code cell {failure.number}: {failure.kind}" if failure else "every cell passed"
-        print(f"{'killed' if is_killed(failure) else 'ALIVE ':6}  {mutant.chapter}  {mutant.claim}  ({how})")
-    print(f"{killed} of {len(mutants)} mutants killed.")
-    return not red and killed == len(mutants)
-
-
-def main(chosen):
-    files = sorted(HERE.glob("*.toml"))
+def to_prove(found, record, chosen, everything, commit):
+    """The names of what is to be proved now, in order."""
     if chosen:
-        files = [path for path in files if any(path.stem.startswith(name) for name in chosen)]
-    mutants = [mutant for path in files for mutant in read_mutants(path)]
-    if not mutants:
+        return [name for name in found if name.startswith(tuple(chosen))]
+    again = set()
+    if commit:
+        for kind, count in ((chapters, CHAPTERS_AGAIN), (package, MODULES_AGAIN)):
+            again.update(proofs.drawn([name for name in found if found[name] is kind], count, commit))
+        print(f"mutants: proved again, whatever the record says: {', '.join(sorted(again))}", file=sys.stderr)
+    return [name for name in found if everything or name in again or not record.holds(name, found[name].subject(name))]
+
+
+def main(chosen, everything, commit, only_list):
+    record, found = proofs.Record(HERE / "proved.json"), subjects()
+    names = to_prove(found, record, chosen, everything, commit)
+    if chosen and not names:
         sys.exit(f"There is no mutant for {' '.join(chosen)}.")
-    return judge(mutants, BOOK)
+    if only_list:
+        print("\n".join(names))
+        return True
+    if not chosen:
+        record.keep_only(found)
+    failed = []
+    for name in names:
+        proved, loaded = found[name].prove(name)
+        if proved:
+            record.write(name, found[name].subject(name), loaded)
+        else:
+            record.remove(name)
+            failed.append(name)
+    kept = 0 if chosen else len(found) - len(names)
+    print(f"mutants: {len(names) - len(failed)} proved, {kept} proved before, {len(failed)} failed {' '.join(failed)}")
+    return not failed
 
 
 if __name__ == "__main__":
-    sys.exit(0 if main(sys.argv[1:]) else 1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--again", metavar="COMMIT", default="")
+    parser.add_argument("--list", action="store_true")
+    arguments = parser.parse_args()
+    sys.exit(0 if main(arguments.names, arguments.all, arguments.again, arguments.list) else 1)

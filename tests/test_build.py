@@ -117,9 +117,9 @@ def test_the_zip_of_the_book_runs_elsewhere(site, tmp_path):
     assert not any((book / name).exists() for name in (".git", ".venv", "_build"))
 
     (book / ".venv").symlink_to(ROOT / ".venv")
-    notebook = json.loads((book / "book/01-kwargs-and-partial.ipynb").read_text(encoding="utf-8"))
+    notebook = json.loads((book / "templates/chapter.ipynb").read_text(encoding="utf-8"))
     cells = sum(cell["cell_type"] == "code" for cell in notebook["cells"])
-    chapter = ["book/01-kwargs-and-partial.ipynb", "-n", "0", "-p", "no:cacheprovider"]
+    chapter = ["templates/chapter.ipynb", "-n", "0", "-p", "no:cacheprovider"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", *chapter], cwd=book, env=environment, capture_output=True, text=True

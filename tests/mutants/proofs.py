@@ -52,8 +52,8 @@ def sort_out(paths, places):
         if path.parent.name == "__pycache__":  # a compiled file stands for its source
             path = path.parent.with_name(f"{path.name.partition('.')[0]}.py")
         if "site-packages" in path.parts:
-            top = path.parts[path.parts.index("site-packages") + 1]
-            distributions.update(owners.get(top.partition(".")[0], []))
+            for top in path.parts[path.parts.index("site-packages") + 1 :][:1]:  # the folder itself has none
+                distributions.update(owners.get(top.partition(".")[0], []))
             continue
         for folder, place in places.items():
             name = place / path.relative_to(folder) if path.is_relative_to(folder) else None

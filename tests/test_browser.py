@@ -297,6 +297,9 @@ def weight_faults(page, folder, addresses):
         yield f"loads {weight} bytes, {allowed} are allowed"
 
 
+UNCHANGED = 304  # what the browser still has from another page
+
+
 @contextlib.contextmanager
 def open_and_listen(page, address):
     """Open an address; two lists that fill: what goes wrong on the network and in the console, and what was loaded."""
@@ -314,7 +317,7 @@ def open_and_listen(page, address):
     listeners = {
         "request": on_request,
         "requestfailed": lambda request: faults.append(f"request failed: {request.url}"),
-        "response": lambda answer: (loaded if answer.ok else faults).append(answer.url),
+        "response": lambda answer: (loaded if answer.ok or answer.status == UNCHANGED else faults).append(answer.url),
         "console": on_console,
         "pageerror": lambda error: faults.append(f"script error: {error}"),
     }

@@ -150,11 +150,11 @@ def make(name="book", python_was_named=False, unlocked=False):
     other_python = usable and python_was_named and found != sys.version_info[:2]
     if usable and not other_python:
         if os.path.exists(environment.installed) and filecmp.cmp(environment.lock, environment.installed, False):
-            return environment.python
+            return os.path.abspath(environment.python)
         print("{0}: the lock has changed; installing what is new in it.".format(environment.folder))
         sys.stdout.flush()
         install(environment, unlocked)
-        return environment.python
+        return os.path.abspath(environment.python)
     python = python_for(environment)
     if other_python:
         old = "{0}: made with Python {1}.{2}; making it again with the one you named."
@@ -171,7 +171,7 @@ def make(name="book", python_was_named=False, unlocked=False):
             "Python could not make a virtual environment, for the reason above", "Mend that, or name another PYTHON="
         )
     install(environment, unlocked)
-    return environment.python
+    return os.path.abspath(environment.python)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,10 @@
 
 import doctest
 import inspect
+import os
+import subprocess
+import sys
+import textwrap
 from typing import Any, NamedTuple
 
 import flax
@@ -23,6 +27,31 @@ class Box:
 class Pair(NamedTuple):
     first: Any
     second: Any
+
+
+@jax.tree_util.register_pytree_node_class
+class Picky:
+    """A class that checks in its constructor what it is given, and is made by it when JAX unflattens it."""
+
+    def __init__(self, array):
+        if not hasattr(array, "shape"):
+            raise ValueError("an array, please")
+        self.array = array
+
+    def tree_flatten(self):
+        return (self.array,), None
+
+    @classmethod
+    def tree_unflatten(cls, _, children):
+        return cls(*children)
+
+
+@jax.tree_util.register_pytree_node_class
+class Converting(Picky):
+    """A class that makes an array of what its constructor is given; of None, one of NaN."""
+
+    def __init__(self, array):
+        self.array = np.asarray(np.nan if array is None else array)
 
 
 FLOATS = [
@@ -108,3 +137,22 @@ def check_examples(module):
     assert result.failed == 0
     assert all(">>> " in inspect.getdoc(function) for function in public_functions(module).values())
     assert result.attempted >= len(public_functions(module))
+
+
+def on_eight_devices(code):
+    """Run code in a process of its own, on eight virtual devices: `sharded` makes an array of explicit sharding."""
+    setup = """
+        import jax
+        jax.config.update("jax_num_cpu_devices", 8)
+        import jax.numpy as jnp
+        import numpy as np
+        from jax.sharding import NamedSharding, PartitionSpec
+        mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+        def sharded(array):
+            return jax.device_put(array, NamedSharding(mesh, PartitionSpec("data")))
+    """
+    program = textwrap.dedent(setup) + textwrap.dedent(code)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr[-2000:]

@@ -6,6 +6,7 @@ tests/mutants/trainability/masks.toml breaks the package on purpose; this file m
 import functools
 import operator
 import re
+import time
 
 import flax
 import jax
@@ -18,17 +19,31 @@ from hypothesis import strategies as st
 from package_checks import (
     FLOATS,
     OTHERS,
+    Converting,
+    Picky,
     as_arrays,
     check_error,
     check_every_function_is_asked_for_its_errors,
     check_examples,
     examples,
+    on_eight_devices,
     same_bits,
     trees,
     trees_and_masks,
 )
 from trainability import masks
-from trainability.masks import NoMatchError, all_trainable, combine, move_state, partition, set_trainable, stop_fixed
+from trainability.masks import (
+    NoMatchError,
+    all_fixed,
+    all_trainable,
+    combine,
+    move_state,
+    moved,
+    partition,
+    set_trainable,
+    stop_fixed,
+    trainable_paths,
+)
 
 # ---- on random pytrees -----------------------------------------------------------------------------------------------
 
@@ -171,19 +186,19 @@ def test_move_state_keeps_what_trains_on_and_starts_afresh_what_is_freed(drawn):
     state = adam.init(train)
     for _ in range(2):
         _, state = adam.update(train, state, train)
-    moved = move_state(state, adam, params, old, new)
+    carried = move_state(state, adam, params, old, new)
     fresh = adam.init(partition(params, new)[0])
-    assert jax.tree.structure(moved) == jax.tree.structure(fresh)
-    assert moved[0].count == 2  # which belongs to no single leaf
+    assert jax.tree.structure(carried) == jax.tree.structure(fresh)
+    assert carried[0].count == 2  # which belongs to no single leaf
 
     for name in ("mu", "nu"):
-        before, after, untouched = (dict(paths_and_leaves(getattr(each[0], name))) for each in (state, moved, fresh))
+        before, after, untouched = (dict(paths_and_leaves(getattr(each[0], name))) for each in (state, carried, fresh))
         assert list(after) == list(untouched)
         for path, leaf in after.items():
             assert same_bits(leaf, before.get(path, untouched[path]))
             assert bool(np.any(leaf)) == (path in before)
-    same = move_state(moved, adam, params, new, new)
-    assert same_bits(same, moved)
+    same = move_state(carried, adam, params, new, new)
+    assert same_bits(same, carried)
 
 
 def paths_and_leaves(tree):
@@ -200,18 +215,32 @@ TRACED = jax.tree.map(jnp.asarray, MASK)
 SHALLOW = {**MASK, "layer": True}
 STRUCTURE = "the tree of parameters and the mask differ in structure:\n"
 
+
+def mask_of_converting():
+    """A mask that a class which converts flags cannot hold, made past its constructor."""
+    mask = object.__new__(Converting)
+    mask.array = True
+    return mask
+
+
+def deleted():
+    array = jnp.ones(2)
+    array.delete()
+    return array
+
+
 ERRORS = {
     "no such path": (
         lambda: set_trainable(MASK, "layer/c", False),
         NoMatchError,
-        "'layer/c' matches no path. There are: key, layer/a, layer/b, steps.",
+        "'layer/c' matches no leaf. There are: key, layer/a, layer/b, steps.",
     ),
-    "half a name": (lambda: set_trainable(MASK, "lay", False), NoMatchError, "'lay' matches no path. There are: key, "),
-    "the empty path": (lambda: set_trainable(MASK, "", False), NoMatchError, "'' matches no path. There are: key, "),
+    "half a name": (lambda: set_trainable(MASK, "lay", False), NoMatchError, "'lay' matches no leaf. There are: key, "),
+    "the empty path": (lambda: set_trainable(MASK, "", False), NoMatchError, "'' matches no leaf. There are: key, "),
     "a glob in other letters": (
         lambda: set_trainable(MASK, "LAYER/*", False),
         NoMatchError,
-        "'LAYER/*' matches no path. There are: key, ",
+        "'LAYER/*' matches no leaf. There are: key, ",
     ),
     "a function that is never true": (
         lambda: set_trainable(MASK, lambda path, leaf: False, False, PARAMS),
@@ -239,25 +268,25 @@ ERRORS = {
     "a flag that is none": (
         lambda: set_trainable(MASK, "layer", 0),
         TypeError,
-        "flag is True (trains) or False (fixed), not 0.",
+        "flag is True (trains) or False (fixed), not the number 0.",
     ),
     "a place that is none": (
         lambda: set_trainable(MASK, 3, False),
         TypeError,
-        "where is a path, a glob, or a function of path and parameter, not 3.",
+        "where is a path, a glob, a function of path and parameter, or a list of these, not the number 3.",
     ),
     "a traced mask to set": (
         lambda: set_trainable(TRACED, "layer", False),
         TypeError,
-        "a static mask is needed, a pytree of Python bools, and key is a ArrayImpl.",
+        "a static mask is needed, a pytree of Python bools, and key is an array of bool and shape ().",
     ),
     "a traced mask to partition": (
         lambda: partition(PARAMS, TRACED),
         TypeError,
-        "a static mask is needed, a pytree of Python bools, and key is a ArrayImpl. "
+        "a static mask is needed, a pytree of Python bools, and key is an array of bool and shape (). "
         "For a mask of known truth values: jax.tree.map(bool, mask).",
     ),
-    "numbers for bools": (lambda: partition([1.0], [1]), TypeError, "a static mask is needed"),
+    "numbers for bools": (lambda: partition([1.0], [1]), TypeError, "0 is the number 1. For a mask of known"),
     "a traced mask to summarise": (lambda: masks.summary(PARAMS, TRACED), TypeError, "a static mask is needed"),
     "a traced mask to move to": (
         lambda: move_state(STATE, ADAM, PARAMS, MASK, TRACED),
@@ -277,7 +306,7 @@ ERRORS = {
     "a leaf too many": (
         lambda: set_trainable({**MASK, "c": True}, "layer", True, PARAMS),
         ValueError,
-        STRUCTURE + "at the top the mask has also 'c'.",
+        STRUCTURE + "at the top the mask also has 'c'.",
     ),
     "a frozen mask": (
         lambda: masks.summary(PARAMS, flax.core.freeze(MASK)),
@@ -303,9 +332,14 @@ ERRORS = {
     "an array of flags": (
         lambda: stop_fixed([jnp.ones(2)], [jnp.array([True, False])]),
         TypeError,
-        "a mask has one truth value for a leaf, a Python bool or a boolean array of shape (), and at 0 there is Array(",
+        "a mask has one truth value for a leaf, a Python bool or a boolean array of shape (), and at 0 there is an "
+        "array of bool and shape (2,).",
     ),
-    "numbers as a traced mask": (lambda: stop_fixed([1.0], [jnp.array(1)]), TypeError, "and at 0 there is Array(1"),
+    "numbers as a traced mask": (
+        lambda: stop_fixed([1.0], [jnp.array(1)]),
+        TypeError,
+        "and at 0 there is an array of int32",
+    ),
     "a word among the parameters": (
         lambda: all_trainable({"a": "word"}),
         TypeError,
@@ -315,6 +349,130 @@ ERRORS = {
         lambda: combine({"a": 1.0, "b": 1.0}, {"a": None, "b": 2.0}),
         ValueError,
         "both halves have a leaf at b: they are not of one partition.",
+    ),
+    "a sub-tree in the place of a hole": (
+        lambda: combine({"a": None}, {"a": {"b": 1.0}}),
+        ValueError,
+        "the first half and the second differ in structure:\nat a the first half has a leaf, the second a dict.",
+    ),
+    "neither half has it": (
+        lambda: combine({"a": None, "b": None}, {"a": 1.0, "b": None}, {"a": False, "b": True}),
+        ValueError,
+        "the mask is True at b, and neither half has a leaf there: they are not of this partition.",
+    ),
+    "the wrong half has it": (
+        lambda: combine({"a": None, "b": 2.0}, {"a": 1.0, "b": None}, {"a": False, "b": False}),
+        ValueError,
+        "the mask is False at b, and the wrong half has a leaf there: they are not of this partition.",
+    ),
+    "a leaf where the mask has None": (
+        lambda: combine([2.0], [None], [None]),
+        ValueError,
+        "the mask is None at 0, and the wrong half has a leaf there",
+    ),
+    "the mask of another tree": (
+        lambda: combine([2.0], [None], [True, True]),
+        ValueError,
+        "the mask and the first half differ in structure:\nat the top the first half lacks '1'.",
+    ),
+    "a traced mask to combine": (lambda: combine([2.0], [None], [jnp.array(True)]), TypeError, "a static mask is"),
+    "a path of two places": (
+        lambda: set_trainable({"a": {"b": True}, "a/b": True}, "a/b", False),
+        ValueError,
+        "'a/b' is the path of 2 places, since a key holds a slash: ['a']['b'] and ['a/b']. Say which by a function, "
+        "such as lambda path, leaf: leaf is params['a/b'].",
+    ),
+    "an empty list": (lambda: set_trainable(MASK, [], False), NoMatchError, "an empty list, which matches no leaf."),
+    "one of a list that means nothing": (
+        lambda: set_trainable(MASK, ["layer", "head"], False),
+        NoMatchError,
+        "'head' matches no leaf. There are: key, ",
+    ),
+    "an integer is named in a list": (
+        lambda: set_trainable(MASK, ["layer", "steps"], True, PARAMS),
+        TypeError,
+        "steps cannot train: it is int32",
+    ),
+    "a list with a function, without params": (
+        lambda: set_trainable(MASK, ["key", lambda path, leaf: True], False),
+        TypeError,
+        "set_trainable needs params, to give them to the function: ",
+    ),
+    "a large tree": (
+        lambda: set_trainable([{"kernel": True, "bias": True}] * 6, "*/bais", False),
+        NoMatchError,
+        "'*/bais' matches no leaf. There are 12 leaves, and the nearest names are: bias",
+    ),
+    "a large tree with nothing like it": (
+        lambda: set_trainable([True] * 11, "encoder", False),
+        NoMatchError,
+        "'encoder' matches no leaf. There are 11 leaves, the first is 0.",
+    ),
+    "a NumPy bool as flag": (
+        lambda: set_trainable(MASK, "layer", np.bool_(False)),
+        TypeError,
+        "flag is True (trains) or False (fixed), not a NumPy bool: bool(flag).",
+    ),
+    "a word as flag": (lambda: set_trainable(MASK, "layer", "False"), TypeError, "not the string 'False'."),
+    "parameters for a flag": (
+        lambda: set_trainable(MASK, "layer", jnp.ones(500)),
+        TypeError,
+        "not an array of float32 and shape (500,).",
+    ),
+    "NumPy bools in a mask": (
+        lambda: partition([1.0, 2.0], [True, np.bool_(False)]),
+        TypeError,
+        "1 is a NumPy bool. For a mask of known truth values: jax.tree.map(bool, mask).",
+    ),
+    "words in a mask": (
+        lambda: partition([1.0], ["False"]),
+        TypeError,
+        "0 is the string 'False'. Every string that is not empty is true for Python, 'False' too, so say which one "
+        "trains: jax.tree.map(lambda word: word == 'trains', mask).",
+    ),
+    "parameters in place of a mask": (
+        lambda: set_trainable(PARAMS, "layer", False),
+        TypeError,
+        "If these are the parameters, make a mask from them: all_trainable(params) or all_fixed(params).",
+    ),
+    "an elementwise mask": (
+        lambda: partition([jnp.ones(2)], [np.array([True, False])]),
+        TypeError,
+        "For masks of parts of arrays there are partition_entries and combine_entries.",
+    ),
+    "a mask that is traced now": (
+        lambda: jax.jit(lambda mask: partition(PARAMS, mask))(TRACED),
+        TypeError,
+        "key is a traced array of bool and shape (). While JAX traces, its truth value is not known: close over the ",
+    ),
+    "a traced mask to list": (lambda: trainable_paths(TRACED), TypeError, "a static mask is needed"),
+    "a container that converts flags": (
+        lambda: all_fixed({"a": Converting(np.ones(2))}),
+        TypeError,
+        "a container has changed what it was given. This happened where the containers of the tree (Converting) were "
+        "made anew with bools in place of the leaves.",
+    ),
+    "a container that converts None": (
+        lambda: partition({"a": Converting(np.ones(2))}, {"a": mask_of_converting()}),
+        TypeError,
+        "a container has changed what it was given. This happened where the containers of the tree (Converting) were "
+        "made anew with None in place of some leaves.",
+    ),
+    "trees of two structures": (
+        lambda: moved({"a": 1.0}, {"b": 1.0}),
+        ValueError,
+        "the tree before and the one after differ in structure:\nat the top the one after lacks 'a'.",
+    ),
+    "a donated array": (
+        lambda: moved({"a": deleted()}, {"a": jnp.ones(2)}),
+        ValueError,
+        "a of the tree before was donated or deleted, and its values are gone. Keep a copy, made in time: ",
+    ),
+    "a word that moved": (lambda: moved(["a"], ["b"]), TypeError, "0 is a str, and a parameter is an array or a"),
+    "what moved, asked while tracing": (
+        lambda: jax.jit(lambda params: moved(params, PARAMS["layer"]))(PARAMS["layer"]),
+        TypeError,
+        "a is traced, and its bytes are not known: call moved outside of the jitted function.",
     ),
     "halves of two trees": (
         lambda: combine({"a": 1.0}, {"b": None}),
@@ -358,11 +516,11 @@ def test_examples_of_the_docstrings_run():
 def test_summary_counts_and_shows():
     table = masks.summary(PARAMS, MASK)
     assert str(table).splitlines() == [
-        "path     shape  dtype     trainable  value",
-        "key      ()     key<fry>  False",
-        "layer/a  (2,)   float32   True       1 …",
-        "layer/b  ()     float32   False      1",
-        "steps    ()     int32     False      3",
+        "path     shape  dtype     trainable              value",
+        "key      ()     key<fry>  key, never trains",
+        "layer/a  (2,)   float32   True                   1 …",
+        "layer/b  ()     float32   False                  1",
+        "steps    ()     int32     integer, never trains  3",
         "2 of 5 numbers train (8 of 24 bytes)",
     ]
     assert table._repr_html_().count("<tr>") == 5 and "&lt;fry&gt;" in table._repr_html_()
@@ -383,3 +541,245 @@ def test_a_name_that_looks_like_a_glob_is_a_name_first():
     mask = {"w[0]": True, "w0": True}
     assert set_trainable(mask, "w[0]", False) == {"w[0]": False, "w0": True}
     assert set_trainable({"w0": True, "w1": True}, "w[0]", False) == {"w0": False, "w1": True}
+
+
+def test_summary_says_what_never_trains():
+    params, mask = {"a": 1, "b": True, "c": 1.0}, {"a": True, "b": False, "c": False}
+    assert [row.trainable for row in masks.summary(params, mask).rows] == [
+        "integer, cannot train",
+        "bool, never trains",
+        "False",
+    ]
+
+
+def test_summary_has_so_many_rows_and_counts_all_leaves():
+    params = [jnp.ones(2)] * 103
+    table = masks.summary(params, all_trainable(params))
+    assert len(table.rows) == 100 and str(table).count("\n") == 102
+    assert str(table).splitlines()[-2:] == [
+        "… and 3 leaves more, without a row",
+        "206 of 206 numbers train (824 of 824 bytes)",
+    ]
+    assert "<p>… and 3 leaves more, without a row</p>" in table._repr_html_()
+    assert len(masks.summary(params, all_trainable(params), max_rows=103).rows) == 103
+    assert "more" not in str(masks.summary(params, all_trainable(params), max_rows=103))
+
+
+def test_summary_copes_with_donated_arrays():
+    assert [row[1:] for row in masks.summary([deleted()], [True]).rows] == [("(2,)", "float32", "True", "deleted")]
+
+
+def test_summary_fetches_one_number_of_an_array(monkeypatch):
+    """On an accelerator: here the memory of the CPU plays one, and what comes to NumPy from JAX is counted."""
+    fetched = []
+    asarray = np.asarray
+
+    def counting(array, *arguments):
+        fetched.extend([array.nbytes] * isinstance(array, jax.Array))
+        return asarray(array, *arguments)
+
+    large = jnp.full([100, 100], 2.0)
+    on_device = functools.partial(masks._first_on_device, large)
+    monkeypatch.setattr(masks.np, "asarray", counting)
+    assert np.asarray(on_device()).item() == 2 and fetched == [4]
+    assert masks.summary([large] * 200, [True] * 200).rows[0].value == "2 …"
+    looked_at = fetched[1:]
+    assert len(looked_at) == 100  # none of those without a row; on the CPU NumPy looks, and does not copy
+    assert np.shares_memory(asarray(large), asarray(large.addressable_shards[0].data))
+
+
+def test_masks_and_what_moved_on_eight_devices():
+    on_eight_devices("""
+        from trainability.masks import all_trainable, combine, moved, partition, summary
+        params = {"a": sharded(jnp.arange(16.0)), "b": sharded(-jnp.ones([8, 2])), "c": jnp.ones(3)}
+        mask = {"a": True, "b": False, "c": True}
+        whole = combine(*partition(params, mask), mask)
+        assert whole["a"].sharding == params["a"].sharding
+        changed = {**params, "a": sharded(jnp.arange(16.0).at[13].set(0))}
+        def check():
+            assert [row.value for row in summary(params, mask).rows] == ["0 …", "-1 …", "1 …"]
+            assert moved(params, changed) == {"a": True, "b": False, "c": False}
+        check()
+        with jax.set_mesh(mesh):
+            check()
+    """)
+
+
+# ---- paths -----------------------------------------------------------------------------------------------------------
+
+KEYS = st.text("ab/[]*?!-.", max_size=3)
+
+
+@examples
+@given(st.recursive(st.just(np.float32(1)), lambda children: st.dictionaries(KEYS, children, min_size=1, max_size=4)))
+def test_a_path_means_its_place_whatever_the_keys_hold(params):
+    pairs = jax.tree.leaves_with_path(params)
+    nodes = {keys[:length] for keys, _ in pairs for length in range(1, len(keys) + 1)} or {()}
+    places = {}
+    for node in nodes:
+        places.setdefault(masks.path_of(node), []).append(node)
+    for where, found in places.items():
+        if len(found) > 1:
+            with pytest.raises(ValueError, match="is the path of"):
+                set_trainable(all_trainable(params), where, False)
+        else:
+            changed = set_trainable(all_trainable(params), where, False)
+            below = [keys[: len(found[0])] == found[0] for keys, _ in pairs]
+            assert jax.tree.leaves(changed) == [not each for each in below]
+
+
+def test_what_is_below_a_node_is_a_question_about_keys():
+    assert set_trainable({"a": {"c": True}, "a/b": True}, "a", False) == {"a": {"c": False}, "a/b": True}
+    with pytest.raises(NoMatchError):
+        set_trainable({"a/b": True}, "a", False)
+
+
+def test_brackets_that_a_path_has_come_before_those_of_a_glob():
+    mask = {"w[0]": {"a": True}, "w0": {"a": True}}
+    assert set_trainable(mask, "w[0]/*", False) == {"w[0]": {"a": False}, "w0": {"a": True}}
+    assert set_trainable({"w0": True, "w1": True}, "w[01]*", False) == {"w0": False, "w1": False}
+
+
+def test_a_function_tells_leaves_of_one_path_apart():
+    params = {"a": {"b": jnp.ones(1)}, "a/b": jnp.ones(1)}
+    changed = set_trainable(all_fixed(params), lambda path, leaf: leaf is params["a/b"], True, params)
+    assert changed == {"a": {"b": False}, "a/b": True}
+
+
+@examples
+@given(trees_masks_and_nodes())
+def test_a_list_is_one_after_the_other(drawn):
+    params, mask, node = drawn
+    wheres = ["*", lambda path, leaf: True] + [masks.path_of(node)] * (node != ())
+    expected = mask
+    for where in wheres:
+        expected = set_trainable(expected, where, False, params)
+    assert set_trainable(mask, wheres, False, params) == expected == all_fixed(params)
+    assert set_trainable(mask, tuple(wheres), False, params) == expected
+
+
+def test_a_list_sets_all_that_its_parts_mean_and_nothing_else():
+    mask = {"a": True, "b": {"bias": True, "kernel": True}, "c": True}
+    assert set_trainable(mask, ["a", "*/bias"], False) == {"a": False, "b": {"bias": False, "kernel": True}, "c": True}
+
+
+@examples
+@given(trees_and_masks())
+def test_trainable_paths_are_those_of_the_half_that_trains(drawn):
+    params, mask = drawn
+    assert trainable_paths(mask) == [path for path, _ in paths_and_leaves(partition(params, mask)[0])]
+    assert trainable_paths(all_fixed(params)) == []
+    assert jax.tree.structure(all_fixed(params)) == jax.tree.structure(params)
+
+
+def test_a_message_has_few_paths_however_many_there_are():
+    mask = {f"layer{number}": {"kernel": True} for number in range(1000)}
+    for where in ("layer", "layer12/kernal", "*/bias"):
+        with pytest.raises(NoMatchError, match="There are 1000 leaves") as caught:
+            set_trainable(mask, where, False)
+        assert str(caught.value).count("layer") <= 1 + masks._MOST_PATHS and len(str(caught.value)) < 400
+    with pytest.raises(NoMatchError, match=r"layer12/kernel") as caught:
+        set_trainable(mask, "layer12/kernal", False)
+
+
+# ---- what moved ------------------------------------------------------------------------------------------------------
+
+
+@examples
+@given(trees([*FLOATS, *OTHERS]), st.data())
+def test_what_moved_is_what_has_other_bits(params, data):
+    params = as_arrays(params)
+    copy = jax.tree.map(jnp.copy, params)
+    flips = jax.tree.map(lambda leaf: data.draw(st.booleans()), params)
+
+    def flip(leaf, flipped):
+        if not flipped:
+            return leaf
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.split(leaf, 1)[0]
+        known = np.array(leaf)
+        known.reshape(-1)[-1:].view(np.uint8)[0] ^= 1  # the last bit of a number
+        return jnp.asarray(known)
+
+    assert moved(params, jax.tree.map(flip, copy, flips)) == flips
+    assert moved(params, copy) == all_fixed(params)
+
+
+def test_moved_knows_zeros_nan_keys_numbers_and_dtypes():
+    before = {"zero": jnp.array(-0.0), "nan": jnp.array(jnp.nan), "key": jax.random.key(0), "number": 1.0, "old": 1.0}
+    after = {"zero": jnp.array(0.0), "nan": jnp.array(jnp.nan), "key": jax.random.key(0), "number": jnp.array(1.0)}
+    after["old"] = jnp.array(1.0, jnp.bfloat16)
+    assert trainable_paths(moved(before, after)) == ["old", "zero"]
+    assert moved([jnp.ones(2)], [jnp.ones([2, 1])]) == [True]
+
+
+# ---- halves ----------------------------------------------------------------------------------------------------------
+
+
+@examples
+@given(trees_and_masks(leaves=FLOATS[:3], number=2))
+def test_the_mask_tells_whether_halves_are_of_its_partition(drawn):
+    params, one, other = drawn
+    train, fixed = partition(params, one)[0], partition(params, other)[1]
+    if one == other:
+        assert all(map(operator.is_, jax.tree.leaves(combine(train, fixed, one)), jax.tree.leaves(params)))
+    else:
+        for mask in (one, other):
+            with pytest.raises(ValueError, match=r"both halves have a leaf|neither half has|the wrong half has"):
+                combine(train, fixed, mask)
+
+
+def test_parameters_may_hold_none():
+    params, mask = {"a": None, "b": 1.0, "c": 2.0}, {"a": None, "b": True, "c": False}
+    assert combine(*partition(params, mask)) == combine(*partition(params, mask), mask) == params
+
+
+def test_a_container_that_checks_is_told_of():
+    params = {"a": Picky(jnp.ones(2)), "b": jnp.ones(1)}
+    for call in (all_trainable, all_fixed):
+        with pytest.raises(ValueError, match="an array, please") as caught:
+            call(params)
+        (note,) = caught.value.__notes__
+        assert note.startswith("This happened where the containers of the tree (Picky) were made anew with bools")
+        assert "object.__new__" in note
+
+
+# ---- counts ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_slow_walk_is_for_messages_alone(monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError("walked without need")
+
+    train, fixed = partition(PARAMS, MASK)
+    monkeypatch.setattr(masks, "_difference", refuse)
+    monkeypatch.setattr(masks, "_check_state", refuse)
+    stop_fixed(PARAMS, TRACED)
+    set_trainable(MASK, "layer", True, PARAMS)
+    combine(train, fixed, MASK)
+    masks.summary(PARAMS, MASK)
+    moved(PARAMS, PARAMS)
+    for old, new in ((MASK, all_trainable(PARAMS)), (all_trainable(PARAMS), MASK), (MASK, all_fixed(PARAMS))):
+        move_state(ADAM.init(partition(PARAMS, old)[0]), ADAM, PARAMS, old, new)
+
+
+def test_a_state_with_the_names_of_parameters_is_moved_too():
+    """Where a parameter has the name of something in the state, move_state looks twice."""
+
+    def init(params):
+        return {"a": jnp.zeros(()), "trace": jax.tree.map(jnp.zeros_like, params)}
+
+    optimizer = optax.GradientTransformation(init, lambda updates, state, params=None: (updates, state))
+    params, old, new = {"a": jnp.ones(2), "b": jnp.ones(3)}, {"a": False, "b": True}, {"a": True, "b": True}
+    state = {"a": jnp.array(7.0), "trace": {"a": None, "b": jnp.full(3, 5.0)}}
+    carried = move_state(state, optimizer, params, old, new)
+    assert carried["a"] == 7 and np.all(carried["trace"]["b"] == 5) and np.all(carried["trace"]["a"] == 0)
+
+
+def test_a_structure_error_takes_no_quadratic_time():
+    params = {f"k{number}": 1.0 for number in range(30_000)}
+    mask = {f"{key}x": True for key in params}
+    start = time.process_time()
+    with pytest.raises(ValueError, match="the mask lacks 'k0'"):
+        partition(params, mask | dict.fromkeys(list(params)[1:], True))
+    assert time.process_time() - start < 8

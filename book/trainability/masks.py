@@ -7,11 +7,13 @@ function. Nothing here changes its arguments: every function returns new pytrees
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
+import functools
 import html
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,11 +22,13 @@ import numpy as np
 import optax
 
 PyTree = Any
+Where = str | Callable[[str, Any], bool]
 _LEAF = jax.tree.structure(0)
+_MOST_PATHS = 10  # in a message
 
 
 class NoMatchError(LookupError):
-    """Nothing in the parameters is meant by ``where``. The message lists the paths there are."""
+    """Nothing in the parameters is meant by ``where``. The message lists the nearest paths."""
 
 
 # ---- paths and leaves ------------------------------------------------------------------------------------------------
@@ -32,6 +36,8 @@ class NoMatchError(LookupError):
 
 def path_of(key_path: tuple) -> str:
     """The path of a leaf, written like ``encoder/kernel``, from JAX's tuple of keys.
+
+    Two leaves can have the same path if a key holds a slash.
 
     >>> tree = {"encoder": {"kernel": 1.0}, "scale": (2.0, 3.0)}
     >>> [path_of(keys) for keys, _ in jax.tree.leaves_with_path(tree)]
@@ -55,17 +61,35 @@ def _dtype(path: str, leaf: Any) -> Any:
 
 def _can_train(path: str, leaf: Any) -> bool:
     """Whether a leaf has a gradient: floating or complex, and neither integer, boolean nor a random key."""
-    return bool(jnp.issubdtype(_dtype(path, leaf), jnp.inexact))
+    return _has_gradient(_dtype(path, leaf))
+
+
+@functools.cache  # a tree has few dtypes, and JAX takes some microseconds to answer
+def _has_gradient(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, jnp.inexact))
+
+
+@functools.cache
+def _is_key(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))
 
 
 def _cannot_train(path: str, leaf: Any) -> TypeError:
     return TypeError(f"{path or 'the parameter'} cannot train: it is {_dtype(path, leaf)}, which has no gradient.")
 
 
+def _is_hole(node: Any) -> bool:
+    """What a half has where the leaf is in the other one."""
+    return node is None
+
+
+# ---- structure -------------------------------------------------------------------------------------------------------
+
+
 def _difference(
     first: PyTree, second: PyTree, names: tuple[str, str], is_leaf: Callable | None = None, path: str = ""
-) -> str | None:
-    """Where and how the structure of two pytrees first differs; None if it does not."""
+) -> str:
+    """Where and how the structure of two pytrees first differs. To be asked only if it does."""
 
     def one_level(node):
         def stop(child):
@@ -74,33 +98,33 @@ def _difference(
         return jax.tree_util.tree_flatten_with_path(node, is_leaf=stop)
 
     (children, structure), (others, other_structure) = one_level(first), one_level(second)
-    if structure != other_structure:
-        place = f"at {path}" if path else "at the top"
-        keys, other_keys = ([path_of(keys) for keys, _ in nodes] for nodes in (children, others))
-        if type(first) is type(second) and keys != other_keys:
-            if missing := [key for key in keys if key not in other_keys]:
-                return f"{place} {names[1]} lacks {missing[0]!r}"
-            extra = [key for key in other_keys if key not in keys]
-            return f"{place} {names[1]} has also {extra[0]!r}"
-        kinds = [
-            "a leaf" if node_structure == _LEAF else f"a {type(node).__name__}"
-            for node_structure, node in ((structure, first), (other_structure, second))
-        ]
-        if kinds[0] == kinds[1]:
-            return f"{place} both have {kinds[0]}, but not the same one: {structure} and {other_structure}"
-        return f"{place} {names[0]} has {kinds[0]}, {names[1]} {kinds[1]}"
-    if structure == _LEAF:
-        return None
-    for (keys, child), (_, other) in zip(children, others, strict=True):
-        below = "/".join(filter(None, (path, path_of(keys))))
-        if difference := _difference(child, other, names, is_leaf, below):
-            return difference
-    return None
+    if structure == other_structure:
+        for (keys, child), (_, other) in zip(children, others, strict=True):
+            if jax.tree.structure(child, is_leaf) != jax.tree.structure(other, is_leaf):
+                below = "/".join(filter(None, (path, path_of(keys))))
+                return _difference(child, other, names, is_leaf, below)
+    place = f"at {path}" if path else "at the top"
+    keys, other_keys = ([path_of(keys) for keys, _ in nodes] for nodes in (children, others))
+    if type(first) is type(second) and keys != other_keys:
+        there, there_too = set(keys), set(other_keys)
+        if missing := [key for key in keys if key not in there_too]:
+            return f"{place} {names[1]} lacks {missing[0]!r}"
+        if extra := [key for key in other_keys if key not in there]:
+            return f"{place} {names[1]} also has {extra[0]!r}"
+    kinds = [
+        "a leaf" if node_structure == _LEAF else f"a {type(node).__name__}"
+        for node_structure, node in ((structure, first), (other_structure, second))
+    ]
+    if kinds[0] == kinds[1]:
+        return f"{place} both have {kinds[0]}, but not the same one: {structure} and {other_structure}"
+    return f"{place} {names[0]} has {kinds[0]}, {names[1]} {kinds[1]}"
 
 
-def _is_hole(node: Any) -> bool:
-    """What a half has where the leaf is in the other one."""
-    return node is None
+def _differ_in_structure(
+    first: PyTree, second: PyTree, names: tuple[str, str], is_leaf: Callable | None = None
+) -> ValueError:
+    difference = _difference(first, second, names, is_leaf)
+    return ValueError(f"{names[0]} and {names[1]} differ in structure:\n{difference}.")
 
 
 def _check_structure(
@@ -109,17 +133,9 @@ def _check_structure(
     names: tuple[str, str] = ("the tree of parameters", "the mask"),
     is_leaf: Callable | None = None,
 ) -> None:
-    if difference := _difference(first, second, names, is_leaf):
-        raise ValueError(f"{names[0]} and {names[1]} differ in structure:\n{difference}.")
-
-
-def _check_static(trainable: PyTree) -> None:
-    for path, flag in _paths_and_leaves(trainable):
-        if not isinstance(flag, bool):
-            raise TypeError(
-                f"a static mask is needed, a pytree of Python bools, and {path or 'its leaf'} is a "
-                f"{type(flag).__name__}. For a mask of known truth values: jax.tree.map(bool, mask)."
-            )
+    # JAX compares whole structures in a few microseconds. The slow walk finds the place, and is for the message alone.
+    if jax.tree.structure(first, is_leaf) != jax.tree.structure(second, is_leaf):
+        raise _differ_in_structure(first, second, names, is_leaf)
 
 
 def _check_state(expected: PyTree, state: PyTree, names: tuple[str, str]) -> None:
@@ -129,6 +145,105 @@ def _check_state(expected: PyTree, state: PyTree, names: tuple[str, str]) -> Non
             raise ValueError(
                 f"{names[0]} and {names[1]} differ in shape:\nat {path} {wanted.shape} and {np.shape(leaf)}."
             )
+
+
+def _classes(structure: Any) -> set[str]:
+    """The names of the containers of a tree that are not Python's own."""
+    found = set().union(*map(_classes, structure.children()))
+    if (node := structure.node_data()) and node[0] not in (dict, list, tuple):
+        found.add(node[0].__name__)
+    return found
+
+
+def _unflatten(structure: Any, leaves: list, what: str) -> PyTree:
+    """A tree of this structure with other leaves, and a word on what happened if a container refuses them.
+
+    JAX makes each container anew, and a class may check in its constructor what it is given.
+    """
+    try:
+        return structure.unflatten(leaves)
+    except Exception as error:
+        error.add_note(_made_anew(structure, what))
+        raise
+
+
+def _rebuild(structure: Any, leaves: list, what: str) -> PyTree:
+    """The same for bools and None, which must come back as they are: a class may convert what it is given."""
+    tree = _unflatten(structure, leaves, what)
+    held, given = jax.tree.leaves(tree), [leaf for leaf in leaves if leaf is not None]
+    flags = (new is old for old, new in zip(given, held, strict=True) if isinstance(old, bool))
+    if len(held) != len(given) or not all(flags):
+        raise TypeError(f"a container has changed what it was given. {_made_anew(structure, what)}")
+    return tree
+
+
+def _made_anew(structure: Any, what: str) -> str:
+    return (
+        f"This happened where the containers of the tree ({', '.join(sorted(_classes(structure)))}) were made anew "
+        f"with {what}. A class whose constructor checks or converts its fields cannot hold them. Let the function "
+        f"that JAX calls to unflatten it skip the constructor: object.__new__, then set the fields."
+    )
+
+
+# ---- what a mask must be ---------------------------------------------------------------------------------------------
+
+
+def _described(leaf: Any) -> str:
+    """A leaf in a few words, however large it is."""
+    if isinstance(leaf, jax.core.Tracer):
+        return f"a traced array of {leaf.dtype} and shape {leaf.shape}"
+    if isinstance(leaf, np.bool_):
+        return "a NumPy bool"
+    if isinstance(leaf, str):
+        return f"the string {textwrap.shorten(leaf, 30)!r}"
+    if hasattr(leaf, "dtype"):
+        return f"an array of {leaf.dtype} and shape {np.shape(leaf)}"
+    if isinstance(leaf, (int, float, complex)):
+        return f"the number {leaf!r}"
+    return f"a {type(leaf).__name__}"
+
+
+def _advice(trainable: PyTree, leaf: Any) -> str:
+    """What to do about a leaf that is no Python bool, in what should be a static mask."""
+    if isinstance(leaf, str):
+        return (
+            "Every string that is not empty is true for Python, 'False' too, so say which one trains: "
+            "jax.tree.map(lambda word: word == 'trains', mask)."
+        )
+    if isinstance(leaf, jax.core.Tracer) and leaf.dtype == np.bool_:
+        return "While JAX traces, its truth value is not known: close over the mask, do not pass it as an argument."
+    if getattr(leaf, "dtype", None) == np.bool_ and np.shape(leaf) != ():
+        return "For masks of parts of arrays there are partition_entries and combine_entries."
+    if all(isinstance(flag, (bool, np.bool_)) or _is_zero_or_one(flag) for flag in jax.tree.leaves(trainable)):
+        return "For a mask of known truth values: jax.tree.map(bool, mask)."
+    return "If these are the parameters, make a mask from them: all_trainable(params) or all_fixed(params)."
+
+
+def _is_zero_or_one(flag: Any) -> bool:
+    """Whether a leaf of a mask can be read as a truth value."""
+    if getattr(flag, "dtype", None) == np.bool_:
+        return np.shape(flag) == () and not isinstance(flag, jax.core.Tracer)
+    return isinstance(flag, int) and flag in (0, 1)
+
+
+def _flat(params: PyTree, trainable: PyTree) -> tuple[list, list, Any]:
+    """The leaves of the parameters, those of the mask, and the structure that they share."""
+    leaves, structure = jax.tree.flatten(params)
+    flags, other_structure = jax.tree.flatten(trainable)
+    if structure != other_structure:
+        raise _differ_in_structure(params, trainable, ("the tree of parameters", "the mask"))
+    return leaves, flags, structure
+
+
+def _check_static(trainable: PyTree, flags: list | None = None) -> None:
+    """That all leaves of a mask are Python bools. ``flags`` are its leaves, if they are at hand."""
+    if all(isinstance(flag, bool) for flag in (jax.tree.leaves(trainable) if flags is None else flags)):
+        return
+    path, flag = next((path, flag) for path, flag in _paths_and_leaves(trainable) if not isinstance(flag, bool))
+    raise TypeError(
+        f"a static mask is needed, a pytree of Python bools, and {path or 'its leaf'} is {_described(flag)}. "
+        f"{_advice(trainable, flag)}"
+    )
 
 
 def _check_mask(params: PyTree, trainable: PyTree) -> None:
@@ -142,6 +257,9 @@ def _check_mask(params: PyTree, trainable: PyTree) -> None:
 def all_trainable(params: PyTree) -> PyTree:
     """The mask under which everything trains that can.
 
+    An integer never trains, and neither does a Python integer that should have been a float: write ``1.0``, not ``1``,
+    for a parameter. :func:`summary` says so at each such leaf.
+
     Args:
       params: a pytree of arrays of any shapes and dtypes, or of Python numbers.
 
@@ -150,17 +268,42 @@ def all_trainable(params: PyTree) -> PyTree:
       gradient (``jax.grad`` refuses them).
 
     Raises:
-      TypeError: a leaf is neither an array nor a number; the message names it.
+      TypeError: a leaf is neither an array nor a number; the message names it. Or a container of ``params`` changes
+        the bools that it is given.
 
     >>> all_trainable({"a": jnp.ones(3), "steps": jnp.array(0)})
     {'a': True, 'steps': False}
     """
-    return jax.tree.map_with_path(lambda keys, leaf: _can_train(path_of(keys), leaf), params)
+    leaves, structure = jax.tree.flatten(params)
+    if not all(hasattr(leaf, "dtype") for leaf in leaves):
+        for path, leaf in _paths_and_leaves(params):
+            _dtype(path, leaf)  # an error here names the path
+    return _rebuild(structure, [_can_train("", leaf) for leaf in leaves], "bools in place of the leaves")
+
+
+def all_fixed(params: PyTree) -> PyTree:
+    """The mask under which nothing trains. With :func:`set_trainable`, free the few leaves that shall.
+
+    Args:
+      params: a pytree. Whatever its leaves are, they are fixed.
+
+    Returns:
+      A static mask of that structure, False everywhere.
+
+    Raises:
+      TypeError: a container of ``params`` changes the bools that it is given.
+
+    >>> params = {"encoder": jnp.ones(3), "head": {"bias": jnp.ones(1), "kernel": jnp.ones(2)}}
+    >>> set_trainable(all_fixed(params), "head", True, params)
+    {'encoder': False, 'head': {'bias': True, 'kernel': True}}
+    """
+    structure = jax.tree.structure(params)
+    return _rebuild(structure, [False] * structure.num_leaves, "bools in place of the leaves")
 
 
 def set_trainable(
     trainable: PyTree,
-    where: str | Callable[[str, Any], bool],
+    where: Where | Sequence[Where],
     flag: bool,
     params: PyTree | None = None,
 ) -> PyTree:
@@ -171,6 +314,8 @@ def set_trainable(
       where: what to set. A path such as ``"encoder/kernel"``; if it ends inside the tree, as ``"encoder"`` does, all
         leaves below it. A glob such as ``"*/bias"``, matched against the whole path by ``fnmatch.fnmatchcase``,
         in which ``*`` also crosses ``/``. Or a function of path and parameter that returns True for the leaves meant.
+        Or a list of these, each of which must mean something. A path comes before a glob, and brackets that the paths
+        themselves have before brackets of a glob: where there is a key ``w[0]``, ``"w[0]/*"`` means what is below it.
       flag: True to let them train, False to fix them.
       params: the parameters. Needed if ``flag`` is True, because integers, bools and random keys cannot train, and if
         ``where`` is a function, which is given the parameter.
@@ -180,57 +325,129 @@ def set_trainable(
       stay False.
 
     Raises:
-      NoMatchError: ``where`` means no leaf. The message lists the paths there are.
+      NoMatchError: ``where``, or one of the list, means no leaf. The message has the nearest names.
       TypeError: ``flag`` is True, and ``where`` names a leaf that cannot train, or means only such leaves; ``flag`` is
-        not a bool; ``params`` is needed and missing; the mask is not static.
-      ValueError: the mask and ``params`` differ in structure.
+        not a bool; ``params`` is needed and missing; the mask is not static; or a container changes the bools that it
+        is given.
+      ValueError: the mask and ``params`` differ in structure; or ``where`` is the path of two places, since a key holds
+        a slash.
 
     The counterpart of ``gpflow.set_trainable``, which changes a model in place.
 
     >>> mask = {"encoder": {"bias": True, "kernel": True}, "head": True}
     >>> set_trainable(mask, "encoder", False)
     {'encoder': {'bias': False, 'kernel': False}, 'head': True}
-    >>> set_trainable(mask, "*/bias", False)
-    {'encoder': {'bias': False, 'kernel': True}, 'head': True}
+    >>> set_trainable(mask, ["*/bias", "head"], False)
+    {'encoder': {'bias': False, 'kernel': True}, 'head': False}
     """
     if not isinstance(flag, bool):
-        raise TypeError(f"flag is True (trains) or False (fixed), not {flag!r}.")
-    if params is None and (flag or callable(where)):
+        advice = ": bool(flag)" if isinstance(flag, np.bool_) else ""
+        raise TypeError(f"flag is True (trains) or False (fixed), not {_described(flag)}{advice}.")
+    wheres = list(where) if isinstance(where, (list, tuple)) else [where]
+    if params is None and (flag or any(map(callable, wheres))):
         why = "to know which leaves can train" if flag else "to give them to the function"
         raise TypeError(f"set_trainable needs params, {why}: set_trainable(trainable, where, flag, params).")
-    if params is None:
-        _check_static(trainable)
-    else:
-        _check_mask(params, trainable)
+    if not wheres:
+        raise NoMatchError("where is an empty list, which matches no leaf.")
 
-    leaves = _paths_and_leaves(trainable if params is None else params)
-    meant = _matches(where, leaves)
-    if flag:
-        able = [_can_train(path, leaf) for path, leaf in leaves]
-        stuck = [path for (path, _), chosen, can in zip(leaves, meant, able, strict=True) if chosen and not can]
-        if where in stuck or len(stuck) == sum(meant):
-            raise _cannot_train(stuck[0], dict(leaves)[stuck[0]])
-        meant = [chosen and can for chosen, can in zip(meant, able, strict=True)]
     flags, structure = jax.tree.flatten(trainable)
-    return structure.unflatten([flag if chosen else old for chosen, old in zip(meant, flags, strict=True)])
+    pairs, other_structure = jax.tree_util.tree_flatten_with_path(trainable if params is None else params)
+    if structure != other_structure:
+        raise _differ_in_structure(params, trainable, ("the tree of parameters", "the mask"))
+    _check_static(trainable, flags)
+    paths = [path_of(keys) for keys, _ in pairs]
+    for one in wheres:
+        meant = _meant(one, pairs, paths)
+        if flag:
+            stuck = {place: None for place in meant if not _can_train(paths[place], pairs[place][1])}
+            named = [place for place in stuck if paths[place] == one]
+            if named or len(stuck) == len(meant):
+                place = [*named, *stuck][0]
+                raise _cannot_train(paths[place], pairs[place][1])
+            meant = [place for place in meant if place not in stuck] if stuck else meant
+        for place in meant:
+            flags[place] = flag
+    return _rebuild(structure, flags, "bools in place of the leaves")
 
 
-def _matches(where: str | Callable[[str, Any], bool], leaves: list[tuple[str, Any]]) -> list[bool]:
-    """For each leaf, whether ``where`` means it."""
+def _meant(where: Where, pairs: list[tuple[tuple, Any]], paths: list[str]) -> list[int]:
+    """The places of the leaves that ``where`` means. There is one at least."""
     if callable(where):
-        meant = [bool(where(path, leaf)) for path, leaf in leaves]
-        question = "the function is true for no leaf"
-    elif isinstance(where, str):
-        meant = [path == where or (bool(where) and path.startswith(f"{where}/")) for path, _ in leaves]
-        if not any(meant):
-            meant = [fnmatch.fnmatchcase(path, where) for path, _ in leaves]
-        question = f"{where!r} matches no path"
-    else:
-        raise TypeError(f"where is a path, a glob, or a function of path and parameter, not {where!r}.")
-    if not any(meant):
-        there_are = ", ".join(path for path, _ in leaves) or "no parameters at all"
-        raise NoMatchError(textwrap.fill(f"{question}. There are: {there_are}.", 80, break_on_hyphens=False))
+        meant = [place for place, (path, (_, leaf)) in enumerate(zip(paths, pairs, strict=True)) if where(path, leaf)]
+        if not meant:
+            raise _no_match("the function is true for no leaf", "", paths)
+        return meant
+    if not isinstance(where, str):
+        raise TypeError(
+            f"where is a path, a glob, a function of path and parameter, or a list of these, not {_described(where)}."
+        )
+    if meant := _at_or_below(where, pairs, paths):
+        return meant
+    for glob in dict.fromkeys([where.replace("[", "[[]"), where]):  # first with brackets that mean themselves
+        if meant := [place for place, path in enumerate(paths) if fnmatch.fnmatchcase(path, glob)]:
+            return meant
+    raise _no_match(f"{where!r} matches no leaf", where, paths)
+
+
+def _at_or_below(where: str, pairs: list[tuple[tuple, Any]], paths: list[str]) -> list[int]:
+    """The places of the leaves at the path or below it.
+
+    Whether a leaf is below is a question about its keys: with a slash in a key, ``a/b`` need not be below ``a``.
+    """
+    meant, nodes = [], []
+    for place, path in enumerate(paths):
+        if path == where or (path.startswith(where) and path[len(where)] == "/"):
+            keys = pairs[place][0]
+            if not any(keys[: len(node)] == node for node in nodes):
+                # A path of n slashes has at most n + 1 keys. The tree itself is no place, unless it is the leaf.
+                lengths = range(min(len(keys), where.count("/") + 1), 0, -1) if keys else [0]
+                node = next((keys[:length] for length in lengths if path_of(keys[:length]) == where), None)
+                if node is None:
+                    continue
+                nodes.append(node)
+            meant.append(place)
+    if len(nodes) > 1:
+        places = " and ".join(map(jax.tree_util.keystr, nodes[:_MOST_PATHS]))
+        last = jax.tree_util.keystr(pairs[meant[-1]][0])
+        raise ValueError(
+            f"{where!r} is the path of {len(nodes)} places, since a key holds a slash: {places}. Say which by a "
+            f"function, such as lambda path, leaf: leaf is params{last}."
+        )
     return meant
+
+
+def _no_match(question: str, where: str, paths: list[str]) -> NoMatchError:
+    """The error that nothing is meant, with few paths however many there are."""
+    if len(paths) <= _MOST_PATHS:
+        answer = f"There are: {', '.join(paths) or 'no parameters at all'}."
+    else:
+        # Nodes and single keys are names, too: of "*/bais" the nearest is "bias".
+        keys = [path.split("/") for path in paths]
+        names = dict.fromkeys(key for each in keys for key in each)
+        names |= dict.fromkeys("/".join(each[:length]) for each in keys for length in range(1, len(each) + 1))
+        near = difflib.get_close_matches(where.strip("*?/"), names, _MOST_PATHS) if where else []
+        answer = f"There are {len(paths)} leaves, "
+        answer += f"and the nearest names are: {', '.join(near)}." if near else f"the first is {paths[0]}."
+    return NoMatchError(textwrap.fill(f"{question}. {answer}", 80, break_on_hyphens=False))
+
+
+def trainable_paths(trainable: PyTree) -> list[str]:
+    """The paths of the leaves that train.
+
+    Args:
+      trainable: a static mask.
+
+    Returns:
+      A list of paths such as ``encoder/kernel``, in the order of ``jax.tree.leaves``.
+
+    Raises:
+      TypeError: the mask is not static.
+
+    >>> trainable_paths({"encoder": {"bias": True, "kernel": False}, "head": True})
+    ['encoder/bias', 'head']
+    """
+    _check_static(trainable)
+    return [path_of(keys) for keys, train in jax.tree.leaves_with_path(trainable) if train]
 
 
 # ---- using masks -----------------------------------------------------------------------------------------------------
@@ -260,19 +477,21 @@ def stop_fixed(params: PyTree, trainable: PyTree) -> PyTree:
     >>> print(gradient["a"], gradient["b"])
     0.0 2.0
     """
-    _check_structure(params, trainable)
-
-    def stop(keys, leaf, train):
-        if isinstance(train, bool):
-            return leaf if train else jax.lax.stop_gradient(leaf)
-        if getattr(train, "dtype", None) != np.bool_ or np.shape(train) != ():
+    leaves, flags, structure = _flat(params, trainable)
+    for place, train in enumerate(flags):
+        if not isinstance(train, bool) and (getattr(train, "dtype", None) != np.bool_ or np.shape(train) != ()):
+            path, _ = _paths_and_leaves(trainable)[place]
             raise TypeError(
                 f"a mask has one truth value for a leaf, a Python bool or a boolean array of shape (), and at "
-                f"{path_of(keys) or 'its leaf'} there is {train!r}."
+                f"{path or 'its leaf'} there is {_described(train)}."
             )
+
+    def stop(leaf, train):
+        if isinstance(train, bool):
+            return leaf if train else jax.lax.stop_gradient(leaf)
         return jnp.where(train, leaf, jax.lax.stop_gradient(leaf))
 
-    return jax.tree.map_with_path(stop, params, trainable)
+    return _unflatten(structure, list(map(stop, leaves, flags)), "arrays whose gradient is stopped")
 
 
 def partition(params: PyTree, trainable: PyTree) -> tuple[PyTree, PyTree]:
@@ -288,42 +507,81 @@ def partition(params: PyTree, trainable: PyTree) -> tuple[PyTree, PyTree]:
 
     Raises:
       ValueError: the parameters and the mask differ in structure; the message names the first place.
-      TypeError: the mask is not static.
+      TypeError: the mask is not static, or a container of ``params`` changes the None that it is given.
 
     The names are those of Equinox.
 
     >>> partition({"a": 1.0, "b": 2.0}, {"a": False, "b": True})
     ({'a': None, 'b': 2.0}, {'a': 1.0, 'b': None})
     """
-    _check_mask(params, trainable)
-    train = jax.tree.map(lambda leaf, flag: leaf if flag else None, params, trainable)
-    fixed = jax.tree.map(lambda leaf, flag: None if flag else leaf, params, trainable)
-    return train, fixed
+    leaves, flags, structure = _flat(params, trainable)
+    _check_static(trainable, flags)
+    train = [leaf if flag else None for leaf, flag in zip(leaves, flags, strict=True)]
+    fixed = [None if flag else leaf for leaf, flag in zip(leaves, flags, strict=True)]
+    what = "None in place of some leaves"
+    return _rebuild(structure, train, what), _rebuild(structure, fixed, what)
 
 
-def combine(train: PyTree, fixed: PyTree) -> PyTree:
+def combine(train: PyTree, fixed: PyTree, trainable: PyTree | None = None) -> PyTree:
     """Put the halves that :func:`partition` made together again.
 
     Args:
       train, fixed: pytrees of one structure, with None where the other has a leaf.
+      trainable: the static mask of the partition, if you want the halves compared with it. Parameters may hold None
+        themselves, and a place that is None in both halves stays None. Only the mask can tell such a place from a leaf
+        that was lost, because the halves come from partitions under different masks.
 
     Returns:
       The pytree with all the leaves, each the very object that was in its half.
 
     Raises:
-      ValueError: the halves differ in structure, or both have a leaf in one place; the message names the first place.
+      ValueError: the halves differ in structure, or both have a leaf in one place; or a half does not have what it
+        should under the mask. The message names the first place.
+      TypeError: the mask is not static.
 
     >>> combine({"a": None, "b": 2.0}, {"a": 1.0, "b": None})
     {'a': 1.0, 'b': 2.0}
     """
-
-    def pick(keys, leaf, other):
+    halves, structure = jax.tree.flatten(train, _is_hole)
+    others = _flat_like(structure, fixed)
+    if others is None:
+        raise _differ_in_structure(train, fixed, ("the first half", "the second"), _is_hole)
+    for place, (leaf, other) in enumerate(zip(halves, others, strict=True)):
         if leaf is not None and other is not None:
-            raise ValueError(f"both halves have a leaf at {path_of(keys) or 'the top'}: they are not of one partition.")
-        return other if leaf is None else leaf
+            path = _hole_path(train, place)
+            raise ValueError(f"both halves have a leaf at {path}: they are not of one partition.")
+    if trainable is not None:
+        _check_halves(train, structure, halves, others, trainable)
+    leaves = [other if leaf is None else leaf for leaf, other in zip(halves, others, strict=True)]
+    return _unflatten(structure, leaves, "the leaves of both halves")
 
-    _check_structure(train, fixed, ("the first half", "the second"), _is_hole)
-    return jax.tree.map_with_path(pick, train, fixed, is_leaf=_is_hole)
+
+def _flat_like(structure: Any, half: PyTree) -> list | None:
+    """The leaves and holes of a half, in the order of a structure; None if it is not of this structure."""
+    try:
+        found = structure.flatten_up_to(half)
+    except ValueError:
+        return None
+    # A hole of the other half takes whatever is there, a whole sub-tree, too.
+    return found if jax.tree_util.all_leaves([leaf for leaf in found if leaf is not None]) else None
+
+
+def _hole_path(half: PyTree, place: int) -> str:
+    """The path of a place in a half, holes counted."""
+    return path_of(jax.tree_util.tree_flatten_with_path(half, _is_hole)[0][place][0]) or "the top"
+
+
+def _check_halves(train: PyTree, structure: Any, halves: list, others: list, trainable: PyTree) -> None:
+    """That of each leaf the half has it that should, and that None is only where the mask has None, too."""
+    _check_static(trainable)
+    flags = _flat_like(structure, trainable)
+    if flags is None:
+        raise _differ_in_structure(trainable, train, ("the mask", "the first half"), _is_hole)
+    for place, (flag, leaf, other) in enumerate(zip(flags, halves, others, strict=True)):
+        if (leaf is not None, other is not None) != (flag is True, flag is False):
+            path = _hole_path(train, place)
+            has = "neither half has a leaf" if leaf is other else "the wrong half has a leaf"
+            raise ValueError(f"the mask is {flag} at {path}, and {has} there: they are not of this partition.")
 
 
 def move_state(
@@ -347,6 +605,16 @@ def move_state(
       masks is carried over bit for bit, and so is what belongs to no single leaf, such as Adam's count of steps. What
       belongs to leaves that are freed is freshly initialised, and what belongs to leaves that are fixed is dropped.
 
+    Two optimizers need more than this.
+
+    - Adam and its kin keep one count of steps for all leaves. To a leaf that is freed late the count is wrong: its
+      averages start at zero, and nothing makes up for that. Under a constant gradient, after 2,000 steps, the first
+      step of a freed leaf is 2.9 learning rates long and the largest one 6.1. Give what is freed a state of its own,
+      with a count that starts at zero, as chapter 5b does, or a small learning rate for some hundred steps.
+    - ``optax.lbfgs`` keeps differences of parameters and gradients. Those of a freed leaf are zero, and those of the
+      others were measured while it was fixed, so the curvature is of neither problem. Start it anew, with
+      ``optimizer.init(partition(params, new)[0])``.
+
     Raises:
       ValueError: ``state`` does not belong to this optimizer, these parameters and ``old``, or a mask differs in
         structure from the parameters; the message names the first place.
@@ -359,11 +627,88 @@ def move_state(
     >>> print(moved.trace["a"], moved.trace["b"])
     [5.] [0.]
     """
-    expected = jax.eval_shape(optimizer.init, partition(params, old)[0])
-    _check_state(expected, state, ("the state for the old mask", "the one given"))
+    trained, _ = partition(params, old)
+    pairs, structure = jax.tree_util.tree_flatten_with_path(optimizer.init(partition(params, new)[0]))
     kept = dict(jax.tree.leaves_with_path(state))
-    fresh = optimizer.init(partition(params, new)[0])
-    return jax.tree.map_with_path(lambda keys, leaf: kept.get(keys, leaf), fresh)
+    if not _is_state_of(kept, dict(pairs), old, new):
+        # To trace the optimizer takes several times as long as to run it, and is done only where there is a doubt.
+        _check_state(jax.eval_shape(optimizer.init, trained), state, ("the state for the old mask", "the one given"))
+    return structure.unflatten([kept.get(keys, leaf) for keys, leaf in pairs])
+
+
+def _is_state_of(state: dict, fresh: dict, old: PyTree, new: PyTree) -> bool:
+    """Whether a state surely belongs to the old mask, by comparison with a fresh one of the new mask.
+
+    Both are dictionaries of leaves by their keys. The keys of what a state has for a parameter end in the parameter's.
+    """
+    pairs = zip(jax.tree.leaves_with_path(old), jax.tree.leaves(new), strict=True)
+    trains = {keys: (before, after) for (keys, before), after in pairs}
+    lengths = sorted({len(keys) for keys in trains}, reverse=True)
+    for keys in [*fresh, *(keys for keys in state if keys not in fresh)]:
+        ends = (keys[len(keys) - length :] for length in lengths if length <= len(keys))
+        # What belongs to no single leaf is in both states.
+        before, after = next((trains[end] for end in ends if end in trains), (True, True))
+        if (keys in state, keys in fresh) != (before, after):
+            return False
+        if before and after and np.shape(state[keys]) != np.shape(fresh[keys]):
+            return False
+    return True
+
+
+# ---- what moved ------------------------------------------------------------------------------------------------------
+
+
+def moved(before: PyTree, after: PyTree) -> PyTree:
+    """Which leaves are not what they were, to the last bit.
+
+    Bytes are compared. So ``-0.0`` that has become ``0.0`` has moved, and a NaN or a random key that stayed has not.
+    A leaf whose shape or dtype is another one has moved, too.
+
+    Args:
+      before, after: pytrees of one structure, of arrays of any shapes and dtypes, or of Python numbers.
+
+    Returns:
+      A pytree of that structure, with a Python bool for each leaf, as a mask has: True where it moved.
+
+    Raises:
+      ValueError: the trees differ in structure; the message names the first place. Or an array was donated or deleted,
+        and there is nothing left to compare.
+      TypeError: a leaf is neither an array nor a number, or is traced.
+
+    >>> before = {"a": jnp.array([1.0, jnp.nan]), "b": jnp.array(0.0)}
+    >>> moved(before, {"a": jnp.array([1.0, jnp.nan]), "b": jnp.array(-0.0)})
+    {'a': False, 'b': True}
+    """
+    _check_structure(before, after, ("the tree before", "the one after"))
+    pairs, structure = jax.tree_util.tree_flatten_with_path(before)
+    flags = [
+        leaf is not other and _bits(keys, leaf, "before") != _bits(keys, other, "after")
+        for (keys, leaf), other in zip(pairs, jax.tree.leaves(after), strict=True)
+    ]
+    return _rebuild(structure, flags, "bools in place of the leaves")
+
+
+def _bits(keys: tuple, leaf: Any, when: str) -> tuple:
+    """All that there is to compare of a leaf."""
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else _dtype(path_of(keys), leaf)
+    if isinstance(leaf, jax.core.Tracer):
+        raise TypeError(
+            f"{path_of(keys) or 'the leaf'} is traced, and its bytes are not known: call moved outside of the jitted "
+            f"function."
+        )
+    if _is_deleted(leaf):
+        raise ValueError(
+            f"{path_of(keys) or 'the leaf'} of the tree {when} was donated or deleted, and its values are gone. Keep a "
+            f"copy, made in time: jax.tree.map(jnp.copy, params)."
+        )
+    if _is_key(dtype):
+        leaf = jax.random.key_data(leaf)
+    known = np.asarray(leaf) if hasattr(leaf, "dtype") else np.asarray(leaf, dtype)
+    return dtype, known.shape, known.tobytes()
+
+
+def _is_deleted(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted()
 
 
 # ---- looking at masks ------------------------------------------------------------------------------------------------
@@ -384,32 +729,37 @@ class Summary(NamedTuple):
 
     rows: tuple[Row, ...]
     totals: str
+    left_out: str = ""
 
     def __str__(self) -> str:
         rows = [Row._fields, *self.rows]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        return "\n".join([*lines, self.totals])
+        return "\n".join([*lines, *filter(None, [self.left_out]), self.totals])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         head = "".join(f'<th scope="col">{name}</th>' for name in Row._fields)
         body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in self.rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{html.escape(self.totals)}</p>"
+        below = "".join(f"<p>{html.escape(line)}</p>" for line in (self.left_out, self.totals) if line)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
 
 
-def summary(params: PyTree, trainable: PyTree) -> Summary:
+def summary(params: PyTree, trainable: PyTree, *, max_rows: int = 100) -> Summary:
     """A table of the parameters that says which of them train, to be looked at before training.
 
     Args:
       params: a pytree of arrays or numbers.
       trainable: a static mask.
+      max_rows: how many leaves have a row; a line below says how many have none. All leaves are counted.
 
     Returns:
-      A table with a row for each leaf, of path, shape, dtype, whether it trains, and first value. Below it, how many
-      numbers there are and how many bytes they take, and how many of them train. Where the values are not known, as
-      inside a jitted function or from ``jax.eval_shape``, that column is empty.
+      A table with a row for each leaf, of path, shape, dtype, whether it trains, and first value. What has no gradient
+      never trains, and the row says why: ``integer, never trains``. Below it, how many numbers there are and how many
+      bytes they take, and how many of them train. Where the values are not known, as inside a jitted function, from
+      ``jax.eval_shape``, or on another process, that column is empty; of donated arrays it says ``deleted``. One number
+      of each array is fetched from its device, and none of those without a row.
 
     Raises:
       ValueError: the parameters and the mask differ in structure; the message names the first place.
@@ -417,30 +767,70 @@ def summary(params: PyTree, trainable: PyTree) -> Summary:
 
     After the table of ``gpflow.utilities.print_summary``.
 
-    >>> params = {"a": jnp.array(3.14), "b": jnp.ones([2, 2])}
-    >>> summary(params, {"a": False, "b": True})
-    path  shape   dtype    trainable  value
-    a     ()      float32  False      3.14
-    b     (2, 2)  float32  True       1 …
-    4 of 5 numbers train (16 of 20 bytes)
+    >>> params = {"a": jnp.array(3.14), "b": jnp.ones([2, 2]), "steps": jnp.array(0)}
+    >>> summary(params, {"a": False, "b": True, "steps": False})
+    path   shape   dtype    trainable              value
+    a      ()      float32  False                  3.14
+    b      (2, 2)  float32  True                   1 …
+    steps  ()      int32    integer, never trains  0
+    4 of 6 numbers train (16 of 24 bytes)
     """
     _check_mask(params, trainable)
-    rows, counts = [], np.zeros([2, 2], int)
-    for (path, leaf), train in zip(_paths_and_leaves(params), jax.tree.leaves(trainable), strict=True):
-        shape, dtype = np.shape(leaf), _dtype(path, leaf)
-        size = math.prod(shape)
-        counts += np.outer([train, True], [size, size * dtype.itemsize])
-        rows.append(Row(path, str(shape), str(dtype), str(train), _first_value(leaf)))
-    (numbers, size), (all_numbers, all_size) = counts.tolist()
+    rows, numbers, size, all_numbers, all_size = [], 0, 0, 0, 0
+    pairs = jax.tree.leaves_with_path(params)
+    for (keys, leaf), train in zip(pairs, jax.tree.leaves(trainable), strict=True):
+        dtype = leaf.dtype if hasattr(leaf, "dtype") else _dtype(path_of(keys), leaf)
+        count = math.prod(np.shape(leaf))
+        all_numbers, all_size = all_numbers + count, all_size + count * dtype.itemsize
+        if train:
+            numbers, size = numbers + count, size + count * dtype.itemsize
+        if len(rows) < max_rows:
+            shape = str(np.shape(leaf))
+            rows.append(Row(path_of(keys), shape, str(dtype), _whether_it_trains(dtype, train), _first_value(leaf)))
     return Summary(
         tuple(rows),
         f"{numbers} of {all_numbers} numbers train ({size} of {all_size} bytes)",
+        f"… and {len(pairs) - len(rows)} leaves more, without a row" if len(pairs) > len(rows) else "",
     )
 
 
+def _whether_it_trains(dtype: Any, train: bool) -> str:
+    if _has_gradient(dtype):
+        return str(train)
+    kinds = {jnp.integer: "integer", jnp.bool_: "bool", jax.dtypes.prng_key: "key"}
+    kind = next((name for kind, name in kinds.items() if jnp.issubdtype(dtype, kind)), "no gradient")
+    return f"{kind}, cannot train" if train else f"{kind}, never trains"
+
+
 def _first_value(leaf: Any) -> str:
+    """The first number of a leaf, in as few digits as tell it from another."""
     known = not isinstance(leaf, (jax.core.Tracer, jax.ShapeDtypeStruct))
-    if not known or math.prod(np.shape(leaf)) == 0 or jnp.issubdtype(_dtype("", leaf), jax.dtypes.prng_key):
+    if not known or math.prod(np.shape(leaf)) == 0 or _is_key(_dtype("", leaf)):
         return ""
-    first, more = np.ravel(leaf)[0], " …" if np.size(leaf) > 1 else ""
-    return (f"{first:.4g}" if jnp.issubdtype(first.dtype, jnp.number) else str(first)) + more
+    if _is_deleted(leaf):
+        return "deleted"
+    first = _first_number(leaf)
+    if first is None:
+        return ""
+    more = " …" if math.prod(np.shape(leaf)) > 1 else ""
+    return (f"{first:.4g}" if not isinstance(first, bool) else str(first)) + more
+
+
+def _first_number(leaf: Any) -> bool | int | float | complex | None:
+    """The first number of an array, and no other one; None if it is on another process."""
+    if isinstance(leaf, jax.Array):
+        shards = leaf.addressable_shards
+        leaf = next((shard.data for shard in shards if not any(part.start for part in shard.index)), None)
+        if leaf is None:
+            return None
+        # NumPy looks at the memory of a CPU without a copy. From elsewhere comes one number.
+        if next(iter(leaf.devices())).platform != "cpu":
+            leaf = _first_on_device(leaf)
+    return np.asarray(leaf)[(0,) * np.ndim(leaf)].item()
+
+
+def _first_on_device(leaf: jax.Array) -> jax.Array:
+    """The first number of an array on one device, found there, whatever mesh is set for the computations around."""
+    no_mesh = jax.sharding.Mesh(np.empty((), object), ())
+    with jax.set_mesh(no_mesh), jax.ensure_compile_time_eval():
+        return leaf[(0,) * leaf.ndim]

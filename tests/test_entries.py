@@ -19,6 +19,7 @@ from package_checks import (
     check_every_function_is_asked_for_its_errors,
     check_examples,
     examples,
+    on_eight_devices,
     same_bits,
     trees,
     trees_and_masks,
@@ -224,3 +225,24 @@ def test_the_gradient_of_the_free_half_is_that_of_its_entries():
         return jnp.sum(combine_entries(free, fixed, MASK)["ell"] ** 2)
 
     assert np.array_equal(jax.grad(loss)(free)["ell"], [1.0, 4.0])
+
+
+def test_entries_of_arrays_on_eight_devices():
+    on_eight_devices("""
+        from trainability.entries import combine_entries, partition_entries
+        params = {"a": sharded(jnp.arange(16.0).reshape(8, 2)), "b": sharded(jnp.ones(8))}
+        mask = {"a": np.arange(16).reshape(8, 2) % 3 == 0, "b": False}
+        def there_and_back(params):
+            return combine_entries(*partition_entries(params, mask), mask)
+        def check():
+            free, fixed = partition_entries(params, mask)
+            assert np.array_equal(free["a"], [0, 3, 6, 9, 12, 15]) and fixed["b"] is params["b"]
+            for whole in (there_and_back(params), jax.jit(there_and_back)(params)):
+                assert np.array_equal(whole["a"], params["a"])
+            halves = {"a": sharded(jnp.zeros(8))}, {"a": sharded(jnp.ones(8))}
+            whole = combine_entries(*halves, {"a": np.arange(16) < 8})
+            assert np.array_equal(whole["a"], [0] * 8 + [1] * 8)
+        check()
+        with jax.set_mesh(mesh):
+            check()
+    """)

@@ -49,6 +49,14 @@ def _check_flags(path: str, flags: Any) -> None:
         raise TypeError(f"an elementwise mask has boolean arrays or Python bools, and at {path} there is {flags!r}.")
 
 
+def _on_every_device(leaf: Any) -> Any:
+    """The array without its sharding over explicit axes, where JAX asks how the result of indexing is to be sharded."""
+    sharding = jax.typeof(leaf).sharding
+    if all(axes is None for axes in sharding.spec):
+        return leaf
+    return jax.sharding.reshard(leaf, jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec()))
+
+
 def partition_entries(params: PyTree, mask: PyTree) -> tuple[PyTree, PyTree]:
     """Split the parameters, entry by entry, into what trains and what is fixed.
 
@@ -64,7 +72,8 @@ def partition_entries(params: PyTree, mask: PyTree) -> tuple[PyTree, PyTree]:
       Two pytrees, ``(free, fixed)``, with the structure of ``params``. Where the mask has an array, they have the free
       and the fixed entries of the leaf as vectors, in the order of ``leaf.ravel()``. Where it has a Python bool, one of
       them has the leaf as it is, as in :func:`~trainability.masks.partition`. A half that has nothing of a leaf has
-      None.
+      None. Of an array that is sharded over explicit axes, the vectors are on every device: their lengths need not be
+      divisible by the number of devices. Give the combined leaf its sharding again with ``jax.sharding.reshard``.
 
     Raises:
       ValueError: the parameters and the mask differ in structure, or a leaf and its mask in shape; the message names
@@ -99,7 +108,7 @@ def partition_entries(params: PyTree, mask: PyTree) -> tuple[PyTree, PyTree]:
                 return leaf if flags == wanted else None
             places = np.flatnonzero(np.asarray(flags) == wanted)
             empty = places.size == 0 and (wanted or np.size(leaf) > 0)  # a leaf without entries is in the fixed half
-            return None if empty else jnp.ravel(leaf)[places]
+            return None if empty else jnp.ravel(_on_every_device(leaf))[places]
 
         return jax.tree.map(pick, params, mask)
 
@@ -152,7 +161,7 @@ def combine_entries(free: PyTree, fixed: PyTree, mask: PyTree) -> PyTree:
             )
         # the places of the free entries and then of the fixed ones; sorting them says where each entry came from
         places = np.concatenate([np.flatnonzero(flags), np.flatnonzero(~flags)])
-        entries = jnp.concatenate([half for half in halves if half is not None])
+        entries = jnp.concatenate([_on_every_device(half) for half in halves if half is not None])
         return entries[np.argsort(places)].reshape(flags.shape)
 
     _check_structure(mask, free, ("the mask", "the free half"), _is_hole)

@@ -396,7 +396,7 @@ def _at_or_below(where: str, pairs: list[tuple[tuple, Any]], paths: list[str]) -
     """
     meant, nodes = [], []
     for place, path in enumerate(paths):
-        if path == where or (path.startswith(where) and path[len(where)] == "/"):
+        if path.startswith(where):
             keys = pairs[place][0]
             if not any(keys[: len(node)] == node for node in nodes):
                 # A path of n slashes has at most n + 1 keys. The tree itself is no place, unless it is the leaf.

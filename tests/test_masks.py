@@ -787,4 +787,4 @@ def test_a_structure_error_takes_no_quadratic_time():
     start = time.process_time()
     with pytest.raises(ValueError, match="the mask lacks 'k0'"):
         partition(params, mask | dict.fromkeys(list(params)[1:], True))
-    assert time.process_time() - start < 8
+    assert time.process_time() - start < 2.5  # here 0.3; with a walk through a list for each key, 5.7

@@ -581,7 +581,8 @@ def test_summary_fetches_one_number_of_an_array(monkeypatch):
     large = jnp.full([100, 100], 2.0)
     on_device = functools.partial(masks._first_on_device, large)
     monkeypatch.setattr(masks.np, "asarray", counting)
-    assert np.asarray(on_device()).item() == 2 and fetched == [4]
+    first = np.asarray(on_device())
+    assert fetched == [4] and first.item() == 2
     assert masks.summary([large] * 200, [True] * 200).rows[0].value == "2 …"
     looked_at = fetched[1:]
     assert len(looked_at) == 100  # none of those without a row; on the CPU NumPy looks, and does not copy

@@ -1,7 +1,10 @@
-"""The package on the site: what a reader of a single notebook is told, and what the reference page holds."""
+"""The package as a reader meets it: what it holds, what the reference page says, what a notebook alone says."""
 
 import ast
+import doctest
+import importlib
 import inspect
+import os
 import pathlib
 import re
 import subprocess
@@ -9,9 +12,7 @@ import sys
 
 import nbformat
 import pytest
-import trainability.entries
-import trainability.fit
-import trainability.masks
+import trainability as tr
 from bs4 import BeautifulSoup
 from sphinx_package import NEEDS, imports_the_package
 
@@ -57,23 +58,55 @@ def test_a_download_says_when_it_needs_the_package(site, path):
     assert said == [path in USERS] * 3
 
 
-MODULES = [trainability.masks, trainability.entries, trainability.fit]
+# ---- what the package holds ------------------------------------------------------------------------------------------
+
+MODULES = [importlib.import_module(f"trainability.{path.stem}") for path in ROOT.glob("book/trainability/[a-z]*.py")]
+PUBLIC = {
+    name: thing
+    for module in MODULES
+    for name, thing in vars(module).items()
+    if not name.startswith("_") and getattr(thing, "__module__", "") == module.__name__
+}
+
+
+def run(code):
+    """What a new Python prints that has the package on its path."""
+    variables = {**os.environ, "PYTHONPATH": str(ROOT / "book")}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_the_top_level_holds_exactly_the_public_names():
+    assert tr.__all__ == sorted(PUBLIC)
+    assert {name: getattr(tr, name) for name in PUBLIC} == PUBLIC
+    modules = {module.__name__.rpartition(".")[2] for module in MODULES}
+    assert {name for name in vars(tr) if not name.startswith("_")} - modules == set(PUBLIC) - modules
+
+
+@pytest.mark.parametrize("first", ["pass", "import trainability.fit", "from trainability.fit import Fit"])
+def test_fit_is_the_function_whatever_was_imported_before(first):
+    check = "import trainability as tr; from trainability.fit import fit; print(tr.fit is fit, callable(fit))"
+    assert run(f"{first}; {check}") == "True True\n"
+
+
+def test_scipy_is_loaded_by_who_needs_it():
+    """It comes with JAX, so that it is always there, and takes half a second to load."""
+    use = "tr.fit_lbfgs(lambda params: params['a'] ** 2, {'a': 1.0}, {'a': True})"
+    code = f"import sys; import trainability as tr; print('scipy' in sys.modules); {use}; print('scipy' in sys.modules)"
+    assert run(code) == "False\nTrue\n"
+
+
+def test_the_example_of_the_package_runs():
+    result = doctest.testmod(tr)
+    assert result.attempted >= 3 and result.failed == 0
 
 
 def test_the_reference_page_holds_the_whole_package(site):
     page = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
     html = (site / "book" / "api.html").read_text(encoding="utf-8")
-    assert {module.__name__ for module in MODULES} == {
-        f"trainability.{path.stem}" for path in ROOT.glob("book/trainability/[a-z]*.py")
-    }
     listed = re.findall(r"^\.\. auto(?:function|exception|class):: (\w+)", page, re.MULTILINE)
-    public = {
-        name: thing
-        for module in MODULES
-        for name, thing in vars(module).items()
-        if not name.startswith("_") and getattr(thing, "__module__", "") == module.__name__
-    }
-    assert sorted(listed) == sorted(set(public) - {"Row", "Summary"})  # what summary returns, described there
+    assert sorted(listed) == sorted(set(PUBLIC) - {"Row", "Summary"})  # what summary returns, described there
     for name in listed:
-        first_words = re.split(r"[,.`:']", inspect.getdoc(public[name]))[0].strip()
-        assert f'id="{public[name].__module__}.{name}"' in html and first_words in html
+        first_words = re.split(r"[,.`:']", inspect.getdoc(PUBLIC[name]))[0].strip()
+        assert f'id="{PUBLIC[name].__module__}.{name}"' in html and first_words in html

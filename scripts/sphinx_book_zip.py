@@ -6,7 +6,8 @@ import zipfile
 
 ROOT = pathlib.Path(__file__).parents[1]
 ZIP = ROOT / "_build" / "trainable-false-book.zip"
-NOT_THE_BOOK = {"_build", ".git", "__pycache__", ".ipynb_checkpoints", ".pytest_cache", ".ruff_cache", ".hypothesis"}
+CACHES = {"__pycache__", ".ipynb_checkpoints", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis"}
+NOT_THE_BOOK = {"_build", "dist", ".git", *CACHES}
 SAME_DAY = (2026, 1, 1, 0, 0, 0)  # so that the same book gives the same bytes
 
 

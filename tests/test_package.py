@@ -9,9 +9,11 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 
 import nbformat
 import pytest
+import sphinx_book_zip
 import trainability as tr
 from bs4 import BeautifulSoup
 from sphinx_package import NEEDS, imports_the_package
@@ -110,3 +112,17 @@ def test_the_reference_page_holds_the_whole_package(site):
     for name in listed:
         first_words = re.split(r"[,.`:']", inspect.getdoc(PUBLIC[name]))[0].strip()
         assert f'id="{PUBLIC[name].__module__}.{name}"' in html and first_words in html
+
+
+def test_readme_and_reference_page_say_how_to_install_and_import():
+    """In the words that `make wheel` tries: the name of the zip, the name of the package, its extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for name in ("README.md", "book/api.md"):
+        page = (ROOT / name).read_text(encoding="utf-8")
+        assert f"pip install {sphinx_book_zip.ZIP.name}\n" in page and "import trainability as tr\n" in page
+        for extra in project["optional-dependencies"]:
+            assert f"{sphinx_book_zip.ZIP.name}[{extra}]" in page
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for requirement in project["dependencies"]:
+        assert f"from {requirement.partition('>=')[2]}" in readme
+    assert project["name"] == tr.__name__

@@ -1,0 +1,65 @@
+"""A reader's first program with the package: `make wheel` runs it where pip has just installed that, and nothing else.
+
+It imports no test tool and no path of the book. With the argument `flax` it does the same with a Flax model.
+"""
+
+import platform
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import trainability as tr
+
+assert str(tr.__file__).startswith(sys.prefix), f"{tr.__file__} is not the package that was installed"
+
+
+def train(predict: Callable[[Any, jax.Array], Any], params: Any) -> None:
+    """Three steps of Adam in which everything but the head is fixed; then to the minimum."""
+    x, y = jnp.linspace(-1.0, 1.0, 8)[:, None], jnp.ones([8, 1])
+
+    def loss(params: Any) -> Any:
+        return jnp.mean((predict(params, x) - y) ** 2)
+
+    trainable = tr.set_trainable(jax.tree.map(lambda _: False, params), "head", True, params)
+    fitted = tr.fit(loss, params, trainable, optax.adam(0.1), 3)
+    at_minimum = tr.fit_lbfgs(loss, params, trainable)
+    for after in (fitted.params, at_minimum.params):
+        for path in ("encoder", "head"):
+            before_and_after = zip(jax.tree.leaves(params[path]), jax.tree.leaves(after[path]), strict=True)
+            same = [np.array_equal(old, new) for old, new in before_and_after]
+            assert all(same) if path == "encoder" else not any(same), path
+    assert loss(at_minimum.params) <= loss(fitted.params) < loss(params)
+    print(tr.summary(params, trainable))
+
+
+def by_hand() -> None:
+    def predict(params: Any, x: jax.Array) -> Any:
+        return jnp.tanh(x @ params["encoder"]) @ params["head"]["kernel"] + params["head"]["bias"]
+
+    head = {"kernel": jnp.ones([2, 1]), "bias": jnp.zeros(1)}
+    train(predict, {"encoder": jnp.array([[1.0, -0.5]]), "head": head})
+
+
+def with_flax() -> None:
+    import flax.linen as nn
+
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            return nn.Dense(1, name="head")(jnp.tanh(nn.Dense(2, name="encoder")(x)))
+
+    model = Model()
+    params = model.init(jax.random.key(0), jnp.ones([1, 1]))["params"]
+    train(lambda params, x: model.apply({"params": params}, x), params)
+
+
+if __name__ == "__main__":
+    names = ["jax", "optax", *sys.argv[1:]]
+    with_flax() if "flax" in names else by_hand()
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    print(f"works: Python {platform.python_version()}, {versions}")

@@ -79,7 +79,7 @@ def lock_faults(lock):
             yield f"{name}: no hash"
         if names.count(name) > 1:
             yield f"{name}: several versions"
-        if "python" in marker and name not in BACKPORTS:
+        if re.search(r"python_(full_)?version", marker) and name not in BACKPORTS:
             yield f"{name}: only for some Pythons"
     if re.search(r"://|--index-url|--find-links", lock):
         yield "an address"
@@ -98,6 +98,7 @@ def test_lock_faults_are_found():
         "jax==1.0 ; python_full_version < '3.12' \\\n    --hash=sha256:00\n"
         "jax==2.0 ; python_full_version >= '3.12' \\\n    --hash=sha256:00\n"
         "flax==1.0\n"
+        "librt==1.0 ; platform_python_implementation != 'PyPy' \\\n    --hash=sha256:00\n"
     )
     faults = list(lock_faults(bad))
     assert set(faults) == {"jax: several versions", "jax: only for some Pythons", "flax: no hash", "an address"}

@@ -74,6 +74,7 @@ def try_out(name, python, folder, source, extra, versions):
             print(result.stdout, result.stderr, file=sys.stderr)
             stop(f"after `{shown}` {PROGRAM.name} fails in {name}, as above", "Mend the package, or raise the versions")
         print(f"{name}: {shown}\n{name}: {result.stdout.splitlines()[-1]}", flush=True)
+    shutil.rmtree(FOLDER / name)  # half a gigabyte; one that failed stays, to be looked at
 
 
 def main():

@@ -16,14 +16,17 @@ from trainability.masks import (
     NoMatchError,
     Row,
     Summary,
+    all_fixed,
     all_trainable,
     combine,
     move_state,
+    moved,
     partition,
     path_of,
     set_trainable,
     stop_fixed,
     summary,
+    trainable_paths,
 )
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "NoMatchError",
     "Row",
     "Summary",
+    "all_fixed",
     "all_trainable",
     "combine",
     "combine_entries",
@@ -38,10 +42,12 @@ __all__ = [
     "fit",
     "fit_lbfgs",
     "move_state",
+    "moved",
     "partition",
     "partition_entries",
     "path_of",
     "set_trainable",
     "stop_fixed",
     "summary",
+    "trainable_paths",
 ]

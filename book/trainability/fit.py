@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
 from trainability.entries import entry_names
@@ -59,7 +58,7 @@ def _halves(params: PyTree, trainable: PyTree) -> tuple[PyTree, PyTree]:
     return train, fixed
 
 
-def _check_loss(loss: Callable, params: PyTree, *batch: PyTree) -> float:
+def _check_loss(loss: Callable[..., Any], params: PyTree, *batch: PyTree) -> float:
     """The loss at the start; an error if it is no finite number."""
     shape = jax.eval_shape(loss, params, *batch)
     if not isinstance(shape, jax.ShapeDtypeStruct) or shape.shape != ():
@@ -74,7 +73,7 @@ def _check_loss(loss: Callable, params: PyTree, *batch: PyTree) -> float:
 
 
 def fit(
-    loss: Callable,
+    loss: Callable[..., Any],
     params: PyTree,
     trainable: PyTree,
     optimizer: optax.GradientTransformation,
@@ -192,6 +191,8 @@ def fit_lbfgs(
     >>> print(fitted.params["x"], round(float(fitted.params["y"]), 2), fitted.state.names)
     -1.2 1.44 ['y']
     """
+    import scipy.optimize  # half a second, for those alone who call this
+
     _check_number("maxiter", maxiter)
     train, fixed = _halves(params, trainable)
     for keys, leaf in jax.tree.leaves_with_path(train):

@@ -34,7 +34,7 @@ class NoMatchError(LookupError):
 # ---- paths and leaves ------------------------------------------------------------------------------------------------
 
 
-def path_of(key_path: tuple) -> str:
+def path_of(key_path: tuple[Any, ...]) -> str:
     """The path of a leaf, written like ``encoder/kernel``, from JAX's tuple of keys.
 
     Two leaves can have the same path if a key holds a slash.
@@ -86,8 +86,13 @@ def _is_hole(node: Any) -> bool:
 # ---- structure -------------------------------------------------------------------------------------------------------
 
 
+def _structure(tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> Any:
+    """The structure of a pytree. JAX's type for it has none of its attributes."""
+    return jax.tree.structure(tree, is_leaf)
+
+
 def _difference(
-    first: PyTree, second: PyTree, names: tuple[str, str], is_leaf: Callable | None = None, path: str = ""
+    first: PyTree, second: PyTree, names: tuple[str, str], is_leaf: Callable[[Any], bool] | None = None, path: str = ""
 ) -> str:
     """Where and how the structure of two pytrees first differs. To be asked only if it does."""
 
@@ -100,7 +105,7 @@ def _difference(
     (children, structure), (others, other_structure) = one_level(first), one_level(second)
     if structure == other_structure:
         for (keys, child), (_, other) in zip(children, others, strict=True):
-            if jax.tree.structure(child, is_leaf) != jax.tree.structure(other, is_leaf):
+            if _structure(child, is_leaf) != _structure(other, is_leaf):
                 below = "/".join(filter(None, (path, path_of(keys))))
                 return _difference(child, other, names, is_leaf, below)
     place = f"at {path}" if path else "at the top"
@@ -121,7 +126,7 @@ def _difference(
 
 
 def _differ_in_structure(
-    first: PyTree, second: PyTree, names: tuple[str, str], is_leaf: Callable | None = None
+    first: PyTree, second: PyTree, names: tuple[str, str], is_leaf: Callable[[Any], bool] | None = None
 ) -> ValueError:
     difference = _difference(first, second, names, is_leaf)
     return ValueError(f"{names[0]} and {names[1]} differ in structure:\n{difference}.")
@@ -131,10 +136,10 @@ def _check_structure(
     first: PyTree,
     second: PyTree,
     names: tuple[str, str] = ("the tree of parameters", "the mask"),
-    is_leaf: Callable | None = None,
+    is_leaf: Callable[[Any], bool] | None = None,
 ) -> None:
     # JAX compares whole structures in a few microseconds. The slow walk finds the place, and is for the message alone.
-    if jax.tree.structure(first, is_leaf) != jax.tree.structure(second, is_leaf):
+    if _structure(first, is_leaf) != _structure(second, is_leaf):
         raise _differ_in_structure(first, second, names, is_leaf)
 
 
@@ -155,7 +160,7 @@ def _classes(structure: Any) -> set[str]:
     return found
 
 
-def _unflatten(structure: Any, leaves: list, what: str) -> PyTree:
+def _unflatten(structure: Any, leaves: list[Any], what: str) -> PyTree:
     """A tree of this structure with other leaves, and a word on what happened if a container refuses them.
 
     JAX makes each container anew, and a class may check in its constructor what it is given.
@@ -167,7 +172,7 @@ def _unflatten(structure: Any, leaves: list, what: str) -> PyTree:
         raise
 
 
-def _rebuild(structure: Any, leaves: list, what: str) -> PyTree:
+def _rebuild(structure: Any, leaves: list[Any], what: str) -> PyTree:
     """The same for bools and None, which must come back as they are: a class may convert what it is given."""
     tree = _unflatten(structure, leaves, what)
     held, given = jax.tree.leaves(tree), [leaf for leaf in leaves if leaf is not None]
@@ -226,8 +231,9 @@ def _is_zero_or_one(flag: Any) -> bool:
     return isinstance(flag, int) and flag in (0, 1)
 
 
-def _flat(params: PyTree, trainable: PyTree) -> tuple[list, list, Any]:
+def _flat(params: PyTree, trainable: PyTree) -> tuple[list[Any], list[Any], Any]:
     """The leaves of the parameters, those of the mask, and the structure that they share."""
+    structure: Any
     leaves, structure = jax.tree.flatten(params)
     flags, other_structure = jax.tree.flatten(trainable)
     if structure != other_structure:
@@ -235,7 +241,7 @@ def _flat(params: PyTree, trainable: PyTree) -> tuple[list, list, Any]:
     return leaves, flags, structure
 
 
-def _check_static(trainable: PyTree, flags: list | None = None) -> None:
+def _check_static(trainable: PyTree, flags: list[Any] | None = None) -> None:
     """That all leaves of a mask are Python bools. ``flags`` are its leaves, if they are at hand."""
     if all(isinstance(flag, bool) for flag in (jax.tree.leaves(trainable) if flags is None else flags)):
         return
@@ -297,7 +303,7 @@ def all_fixed(params: PyTree) -> PyTree:
     >>> set_trainable(all_fixed(params), "head", True, params)
     {'encoder': False, 'head': {'bias': True, 'kernel': True}}
     """
-    structure = jax.tree.structure(params)
+    structure = _structure(params)
     return _rebuild(structure, [False] * structure.num_leaves, "bools in place of the leaves")
 
 
@@ -343,13 +349,14 @@ def set_trainable(
     if not isinstance(flag, bool):
         advice = ": bool(flag)" if isinstance(flag, np.bool_) else ""
         raise TypeError(f"flag is True (trains) or False (fixed), not {_described(flag)}{advice}.")
-    wheres = list(where) if isinstance(where, (list, tuple)) else [where]
+    wheres: list[Any] = list(where) if isinstance(where, (list, tuple)) else [where]
     if params is None and (flag or any(map(callable, wheres))):
         why = "to know which leaves can train" if flag else "to give them to the function"
         raise TypeError(f"set_trainable needs params, {why}: set_trainable(trainable, where, flag, params).")
     if not wheres:
         raise NoMatchError("where is an empty list, which matches no leaf.")
 
+    structure: Any
     flags, structure = jax.tree.flatten(trainable)
     pairs, other_structure = jax.tree_util.tree_flatten_with_path(trainable if params is None else params)
     if structure != other_structure:
@@ -370,7 +377,7 @@ def set_trainable(
     return _rebuild(structure, flags, "bools in place of the leaves")
 
 
-def _meant(where: Where, pairs: list[tuple[tuple, Any]], paths: list[str]) -> list[int]:
+def _meant(where: Where, pairs: list[tuple[tuple[Any, ...], Any]], paths: list[str]) -> list[int]:
     """The places of the leaves that ``where`` means. There is one at least."""
     if callable(where):
         meant = [place for place, (path, (_, leaf)) in enumerate(zip(paths, pairs, strict=True)) if where(path, leaf)]
@@ -389,12 +396,13 @@ def _meant(where: Where, pairs: list[tuple[tuple, Any]], paths: list[str]) -> li
     raise _no_match(f"{where!r} matches no leaf", where, paths)
 
 
-def _at_or_below(where: str, pairs: list[tuple[tuple, Any]], paths: list[str]) -> list[int]:
+def _at_or_below(where: str, pairs: list[tuple[tuple[Any, ...], Any]], paths: list[str]) -> list[int]:
     """The places of the leaves at the path or below it.
 
     Whether a leaf is below is a question about its keys: with a slash in a key, ``a/b`` need not be below ``a``.
     """
-    meant, nodes = [], []
+    meant: list[int] = []
+    nodes: list[tuple[Any, ...]] = []
     for place, path in enumerate(paths):
         if path.startswith(where):
             keys = pairs[place][0]
@@ -556,7 +564,7 @@ def combine(train: PyTree, fixed: PyTree, trainable: PyTree | None = None) -> Py
     return _unflatten(structure, leaves, "the leaves of both halves")
 
 
-def _flat_like(structure: Any, half: PyTree) -> list | None:
+def _flat_like(structure: Any, half: PyTree) -> list[Any] | None:
     """The leaves and holes of a half, in the order of a structure; None if it is not of this structure."""
     try:
         found = structure.flatten_up_to(half)
@@ -571,7 +579,7 @@ def _hole_path(half: PyTree, place: int) -> str:
     return path_of(jax.tree_util.tree_flatten_with_path(half, _is_hole)[0][place][0]) or "the top"
 
 
-def _check_halves(train: PyTree, structure: Any, halves: list, others: list, trainable: PyTree) -> None:
+def _check_halves(train: PyTree, structure: Any, halves: list[Any], others: list[Any], trainable: PyTree) -> None:
     """That of each leaf the half has it that should, and that None is only where the mask has None, too."""
     _check_static(trainable)
     flags = _flat_like(structure, trainable)
@@ -633,10 +641,10 @@ def move_state(
     if not _is_state_of(kept, dict(pairs), old, new):
         # To trace the optimizer takes several times as long as to run it, and is done only where there is a doubt.
         _check_state(jax.eval_shape(optimizer.init, trained), state, ("the state for the old mask", "the one given"))
-    return structure.unflatten([kept.get(keys, leaf) for keys, leaf in pairs])
+    return jax.tree.unflatten(structure, [kept.get(keys, leaf) for keys, leaf in pairs])
 
 
-def _is_state_of(state: dict, fresh: dict, old: PyTree, new: PyTree) -> bool:
+def _is_state_of(state: dict[Any, Any], fresh: dict[Any, Any], old: PyTree, new: PyTree) -> bool:
     """Whether a state surely belongs to the old mask, by comparison with a fresh one of the new mask.
 
     Both are dictionaries of leaves by their keys. The keys of what a state has for a parameter end in the parameter's.
@@ -688,7 +696,7 @@ def moved(before: PyTree, after: PyTree) -> PyTree:
     return _rebuild(structure, flags, "bools in place of the leaves")
 
 
-def _bits(keys: tuple, leaf: Any, when: str) -> tuple:
+def _bits(keys: tuple[Any, ...], leaf: Any, when: str) -> tuple[Any, ...]:
     """All that there is to compare of a leaf."""
     dtype = leaf.dtype if hasattr(leaf, "dtype") else _dtype(path_of(keys), leaf)
     if isinstance(leaf, jax.core.Tracer):
@@ -737,7 +745,8 @@ class Summary(NamedTuple):
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         return "\n".join([*lines, *filter(None, [self.left_out]), self.totals])
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         head = "".join(f'<th scope="col">{name}</th>' for name in Row._fields)
@@ -776,7 +785,8 @@ def summary(params: PyTree, trainable: PyTree, *, max_rows: int = 100) -> Summar
     4 of 6 numbers train (16 of 24 bytes)
     """
     _check_mask(params, trainable)
-    rows, numbers, size, all_numbers, all_size = [], 0, 0, 0, 0
+    rows: list[Row] = []
+    numbers, size, all_numbers, all_size = 0, 0, 0, 0
     pairs = jax.tree.leaves_with_path(params)
     for (keys, leaf), train in zip(pairs, jax.tree.leaves(trainable), strict=True):
         dtype = leaf.dtype if hasattr(leaf, "dtype") else _dtype(path_of(keys), leaf)
@@ -816,7 +826,7 @@ def _first_value(leaf: Any) -> str:
     return (f"{first:.4g}" if not isinstance(first, bool) else str(first)) + more
 
 
-def _first_number(leaf: Any) -> bool | int | float | complex | None:
+def _first_number(leaf: Any) -> Any:
     """The first number of an array, and no other one; None if it is on another process."""
     if isinstance(leaf, jax.Array):
         shards = leaf.addressable_shards

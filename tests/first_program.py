@@ -25,7 +25,7 @@ def train(predict: Callable[[Any, jax.Array], Any], params: Any) -> None:
     def loss(params: Any) -> Any:
         return jnp.mean((predict(params, x) - y) ** 2)
 
-    trainable = tr.set_trainable(jax.tree.map(lambda _: False, params), "head", True, params)
+    trainable = tr.all_fixed(params, but="head")
     fitted = tr.fit(loss, params, trainable, optax.adam(0.1), 3)
     at_minimum = tr.fit_lbfgs(loss, params, trainable)
     for after in (fitted.params, at_minimum.params):

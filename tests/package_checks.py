@@ -54,6 +54,12 @@ class Converting(Picky):
         self.array = np.asarray(np.nan if array is None else array)
 
 
+def deleted():
+    array = jnp.ones(2)
+    array.delete()
+    return array
+
+
 FLOATS = [
     np.float32(1.5),
     np.array([1.0, -2.0], np.float32),

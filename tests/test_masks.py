@@ -7,13 +7,16 @@ import functools
 import operator
 import re
 import time
+from typing import Any
 
 import flax
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from package_checks import (
@@ -25,6 +28,7 @@ from package_checks import (
     check_error,
     check_every_function_is_asked_for_its_errors,
     check_examples,
+    deleted,
     examples,
     on_eight_devices,
     same_bits,
@@ -38,7 +42,6 @@ from trainability.masks import (
     all_trainable,
     combine,
     move_state,
-    moved,
     partition,
     set_trainable,
     stop_fixed,
@@ -46,6 +49,12 @@ from trainability.masks import (
 )
 
 # ---- on random pytrees -----------------------------------------------------------------------------------------------
+
+
+@flax.struct.dataclass
+class Valued:
+    value: Any
+    scale: Any
 
 
 @st.composite
@@ -101,18 +110,18 @@ def test_a_node_sets_what_is_below_it_and_nothing_else(drawn, flag):
     able, before = jax.tree.leaves(all_trainable(params)), jax.tree.leaves(mask)
     if node == () and not jax.tree_util.all_leaves([params]):
         with pytest.raises(NoMatchError):  # "" is a slip, and no way to say "everything"
-            set_trainable(mask, where, flag, params)
+            set_trainable(params, mask, where, flag)
         return
     if flag and not any(map(operator.and_, below, able)):
         with pytest.raises(TypeError, match="cannot train"):
-            set_trainable(mask, where, flag, params)
+            set_trainable(params, mask, where, flag)
         return
-    changed = set_trainable(mask, where, flag, params)
+    changed = set_trainable(params, mask, where, flag)
     expected = [flag and can if chosen else old for chosen, can, old in zip(below, able, before, strict=True)]
     assert jax.tree.leaves(changed) == expected
     assert jax.tree.structure(changed) == jax.tree.structure(mask)
     assert jax.tree.leaves(mask) == before  # the old mask is as it was
-    assert set_trainable(changed, where, flag, params) == changed
+    assert set_trainable(params, changed, where, flag) == changed
 
 
 @examples
@@ -126,15 +135,15 @@ def test_a_glob_sets_what_it_matches_and_nothing_else(drawn, glob, flag):
     expected = [flag and can if hit else old for hit, can, old in zip(chosen, able, before, strict=True)]
     ways = {"a glob": glob, "a function": lambda path, leaf: re.fullmatch(pattern, path) is not None}
     for where in ways.values():
-        set_again = functools.partial(set_trainable, where=where, flag=flag, params=params)
+        set_again = functools.partial(set_trainable, params, where=where, flag=flag)
         if not any(chosen):
             with pytest.raises(NoMatchError, match=f"There are:\\s{re.escape(paths[0])}"):
-                set_again(mask)
+                set_again(trainable=mask)
         elif flag and not any(map(operator.and_, chosen, able)):
             with pytest.raises(TypeError, match="cannot train"):
-                set_again(mask)
+                set_again(trainable=mask)
         else:
-            changed = set_again(mask)
+            changed = set_again(trainable=mask)
             assert jax.tree.leaves(changed) == expected
             assert set_again(changed) == changed
 
@@ -186,7 +195,7 @@ def test_move_state_keeps_what_trains_on_and_starts_afresh_what_is_freed(drawn):
     state = adam.init(train)
     for _ in range(2):
         _, state = adam.update(train, state, train)
-    carried = move_state(state, adam, params, old, new)
+    carried = move_state(params, old, new, adam, state)
     fresh = adam.init(partition(params, new)[0])
     assert jax.tree.structure(carried) == jax.tree.structure(fresh)
     assert carried[0].count == 2  # which belongs to no single leaf
@@ -197,7 +206,7 @@ def test_move_state_keeps_what_trains_on_and_starts_afresh_what_is_freed(drawn):
         for path, leaf in after.items():
             assert same_bits(leaf, before.get(path, untouched[path]))
             assert bool(np.any(leaf)) == (path in before)
-    same = move_state(carried, adam, params, new, new)
+    same = move_state(params, new, new, adam, carried)
     assert same_bits(same, carried)
 
 
@@ -223,60 +232,52 @@ def mask_of_converting():
     return mask
 
 
-def deleted():
-    array = jnp.ones(2)
-    array.delete()
-    return array
-
-
 ERRORS = {
     "no such path": (
-        lambda: set_trainable(MASK, "layer/c", False),
+        lambda: set_trainable(PARAMS, MASK, "layer/c", False),
         NoMatchError,
         "'layer/c' matches no leaf. There are: key, layer/a, layer/b, steps.",
     ),
-    "half a name": (lambda: set_trainable(MASK, "lay", False), NoMatchError, "'lay' matches no leaf. There are: key, "),
-    "the empty path": (lambda: set_trainable(MASK, "", False), NoMatchError, "'' matches no leaf. There are: key, "),
+    "half a name": (
+        lambda: set_trainable(PARAMS, MASK, "lay", False),
+        NoMatchError,
+        "'lay' matches no leaf. There are: key, ",
+    ),
+    "the empty path": (
+        lambda: set_trainable(PARAMS, MASK, "", False),
+        NoMatchError,
+        "'' matches no leaf. There are: key, ",
+    ),
     "a glob in other letters": (
-        lambda: set_trainable(MASK, "LAYER/*", False),
+        lambda: set_trainable(PARAMS, MASK, "LAYER/*", False),
         NoMatchError,
         "'LAYER/*' matches no leaf. There are: key, ",
     ),
     "a function that is never true": (
-        lambda: set_trainable(MASK, lambda path, leaf: False, False, PARAMS),
+        lambda: set_trainable(PARAMS, MASK, lambda path, leaf: False, False),
         NoMatchError,
         "the function is true for no leaf. There are: key, layer/a, layer/b, steps.",
     ),
-    "no parameters": (lambda: set_trainable({}, "*", False), NoMatchError, "There are: no parameters at all."),
+    "no parameters": (lambda: set_trainable({}, {}, "*", False), NoMatchError, "There are: no parameters at all."),
     "an integer is named": (
-        lambda: set_trainable(MASK, "steps", True, PARAMS),
+        lambda: set_trainable(PARAMS, MASK, "steps", True),
         TypeError,
         "steps cannot train: it is int32, which has no gradient.",
     ),
-    "a key is named": (lambda: set_trainable(MASK, "key", True, PARAMS), TypeError, "key cannot train: it is key<fry>"),
-    "a glob for integers only": (lambda: set_trainable(MASK, "st*", True, PARAMS), TypeError, "steps cannot train: "),
-    "True without params": (
-        lambda: set_trainable(MASK, "layer", True),
-        TypeError,
-        "set_trainable needs params, to know which leaves can train: ",
-    ),
-    "a function without params": (
-        lambda: set_trainable(MASK, lambda path, leaf: True, False),
-        TypeError,
-        "set_trainable needs params, to give them to the function: ",
-    ),
+    "a key is named": (lambda: set_trainable(PARAMS, MASK, "key", True), TypeError, "key cannot train: it is key<fry>"),
+    "a glob for integers only": (lambda: set_trainable(PARAMS, MASK, "st*", True), TypeError, "steps cannot train: "),
     "a flag that is none": (
-        lambda: set_trainable(MASK, "layer", 0),
+        lambda: set_trainable(PARAMS, MASK, "layer", 0),
         TypeError,
         "flag is True (trains) or False (fixed), not the number 0.",
     ),
     "a place that is none": (
-        lambda: set_trainable(MASK, 3, False),
+        lambda: set_trainable(PARAMS, MASK, 3, False),
         TypeError,
         "where is a path, a glob, a function of path and parameter, or a list of these, not the number 3.",
     ),
     "a traced mask to set": (
-        lambda: set_trainable(TRACED, "layer", False),
+        lambda: set_trainable(PARAMS, TRACED, "layer", False),
         TypeError,
         "a static mask is needed, a pytree of Python bools, and key is an array of bool and shape ().",
     ),
@@ -289,7 +290,7 @@ ERRORS = {
     "numbers for bools": (lambda: partition([1.0], [1]), TypeError, "0 is the number 1. For a mask of known"),
     "a traced mask to summarise": (lambda: masks.summary(PARAMS, TRACED), TypeError, "a static mask is needed"),
     "a traced mask to move to": (
-        lambda: move_state(STATE, ADAM, PARAMS, MASK, TRACED),
+        lambda: move_state(PARAMS, MASK, TRACED, ADAM, STATE),
         TypeError,
         "a static mask is needed",
     ),
@@ -304,7 +305,7 @@ ERRORS = {
         STRUCTURE + "at layer the mask lacks 'b'.",
     ),
     "a leaf too many": (
-        lambda: set_trainable({**MASK, "c": True}, "layer", True, PARAMS),
+        lambda: set_trainable(PARAMS, {**MASK, "c": True}, "layer", True),
         ValueError,
         STRUCTURE + "at the top the mask also has 'c'.",
     ),
@@ -377,45 +378,46 @@ ERRORS = {
     ),
     "a traced mask to combine": (lambda: combine([2.0], [None], [jnp.array(True)]), TypeError, "a static mask is"),
     "a path of two places": (
-        lambda: set_trainable({"a": {"b": True}, "a/b": True}, "a/b", False),
+        lambda: set_trainable({"a": {"b": True}, "a/b": True}, {"a": {"b": True}, "a/b": True}, "a/b", False),
         ValueError,
         "'a/b' is the path of 2 places, since a key holds a slash: ['a']['b'] and ['a/b']. Say which by a function, "
         "such as lambda path, leaf: leaf is params['a/b'].",
     ),
-    "an empty list": (lambda: set_trainable(MASK, [], False), NoMatchError, "an empty list, which matches no leaf."),
+    "an empty list": (
+        lambda: set_trainable(PARAMS, MASK, [], False),
+        NoMatchError,
+        "an empty list, which matches no leaf.",
+    ),
     "one of a list that means nothing": (
-        lambda: set_trainable(MASK, ["layer", "head"], False),
+        lambda: set_trainable(PARAMS, MASK, ["layer", "head"], False),
         NoMatchError,
         "'head' matches no leaf. There are: key, ",
     ),
     "an integer is named in a list": (
-        lambda: set_trainable(MASK, ["layer", "steps"], True, PARAMS),
+        lambda: set_trainable(PARAMS, MASK, ["layer", "steps"], True),
         TypeError,
         "steps cannot train: it is int32",
     ),
-    "a list with a function, without params": (
-        lambda: set_trainable(MASK, ["key", lambda path, leaf: True], False),
-        TypeError,
-        "set_trainable needs params, to give them to the function: ",
-    ),
     "a large tree": (
-        lambda: set_trainable([{"kernel": True, "bias": True}] * 6, "*/bais", False),
+        lambda: set_trainable(
+            [{"kernel": True, "bias": True}] * 6, [{"kernel": True, "bias": True}] * 6, "*/bais", False
+        ),
         NoMatchError,
         "'*/bais' matches no leaf. There are 12 leaves, and the nearest names are: bias",
     ),
     "a large tree with nothing like it": (
-        lambda: set_trainable([True] * 11, "encoder", False),
+        lambda: set_trainable([True] * 11, [True] * 11, "encoder", False),
         NoMatchError,
         "'encoder' matches no leaf. There are 11 leaves, the first is 0.",
     ),
     "a NumPy bool as flag": (
-        lambda: set_trainable(MASK, "layer", np.bool_(False)),
+        lambda: set_trainable(PARAMS, MASK, "layer", np.bool_(False)),
         TypeError,
         "flag is True (trains) or False (fixed), not a NumPy bool: bool(flag).",
     ),
-    "a word as flag": (lambda: set_trainable(MASK, "layer", "False"), TypeError, "not the string 'False'."),
+    "a word as flag": (lambda: set_trainable(PARAMS, MASK, "layer", "False"), TypeError, "not the string 'False'."),
     "parameters for a flag": (
-        lambda: set_trainable(MASK, "layer", jnp.ones(500)),
+        lambda: set_trainable(PARAMS, MASK, "layer", jnp.ones(500)),
         TypeError,
         "not an array of float32 and shape (500,).",
     ),
@@ -431,7 +433,7 @@ ERRORS = {
         "trains: jax.tree.map(lambda word: word == 'trains', mask).",
     ),
     "parameters in place of a mask": (
-        lambda: set_trainable(PARAMS, "layer", False),
+        lambda: set_trainable(PARAMS, PARAMS, "layer", False),
         TypeError,
         "If these are the parameters, make a mask from them: all_trainable(params) or all_fixed(params).",
     ),
@@ -458,39 +460,23 @@ ERRORS = {
         "a container has changed what it was given. This happened where the containers of the tree (Converting) were "
         "made anew with None in place of some leaves.",
     ),
-    "trees of two structures": (
-        lambda: moved({"a": 1.0}, {"b": 1.0}),
-        ValueError,
-        "the tree before and the one after differ in structure:\nat the top the one after lacks 'a'.",
-    ),
-    "a donated array": (
-        lambda: moved({"a": deleted()}, {"a": jnp.ones(2)}),
-        ValueError,
-        "a of the tree before was donated or deleted, and its values are gone. Keep a copy, made in time: ",
-    ),
-    "a word that moved": (lambda: moved(["a"], ["b"]), TypeError, "0 is a str, and a parameter is an array or a"),
-    "what moved, asked while tracing": (
-        lambda: jax.jit(lambda params: moved(params, PARAMS["layer"]))(PARAMS["layer"]),
-        TypeError,
-        "a is traced, and its bytes are not known: call moved outside of the jitted function.",
-    ),
     "halves of two trees": (
         lambda: combine({"a": 1.0}, {"b": None}),
         ValueError,
         "the first half and the second differ in structure:\nat the top the second lacks 'a'.",
     ),
     "a state of the wrong half": (
-        lambda: move_state(ADAM.init(PARAMS["layer"]), ADAM, PARAMS, MASK, MASK),
+        lambda: move_state(PARAMS, MASK, MASK, ADAM, ADAM.init(PARAMS["layer"])),
         ValueError,
         "the state for the old mask and the one given differ in structure:\nat 0/mu the one given lacks 'key'.",
     ),
     "a state of all parameters": (
-        lambda: move_state(ADAM.init(PARAMS["layer"]), ADAM, PARAMS["layer"], MASK["layer"], MASK["layer"]),
+        lambda: move_state(PARAMS["layer"], MASK["layer"], MASK["layer"], ADAM, ADAM.init(PARAMS["layer"])),
         ValueError,
         "at 0/mu/b the state for the old mask has a NoneType, the one given a leaf.",
     ),
     "a state of other shapes": (
-        lambda: move_state(ADAM.init([jnp.ones(3)]), ADAM, [jnp.ones(2)], [True], [True]),
+        lambda: move_state([jnp.ones(2)], [True], [True], ADAM, ADAM.init([jnp.ones(3)])),
         ValueError,
         "the state for the old mask and the one given differ in shape:\nat 0/mu/0 (2,) and (3,).",
     ),
@@ -539,8 +525,8 @@ def test_summary_works_where_values_are_not_known():
 
 def test_a_name_that_looks_like_a_glob_is_a_name_first():
     mask = {"w[0]": True, "w0": True}
-    assert set_trainable(mask, "w[0]", False) == {"w[0]": False, "w0": True}
-    assert set_trainable({"w0": True, "w1": True}, "w[0]", False) == {"w0": False, "w1": True}
+    assert set_trainable(mask, mask, "w[0]", False) == {"w[0]": False, "w0": True}
+    assert set_trainable({"w0": True, "w1": True}, {"w0": True, "w1": True}, "w[0]", False) == {"w0": False, "w1": True}
 
 
 def test_summary_says_what_never_trains():
@@ -589,17 +575,17 @@ def test_summary_fetches_one_number_of_an_array(monkeypatch):
     assert np.shares_memory(asarray(large), asarray(large.addressable_shards[0].data))
 
 
-def test_masks_and_what_moved_on_eight_devices():
+def test_masks_on_eight_devices():
     on_eight_devices("""
-        from trainability.masks import all_trainable, combine, moved, partition, summary
+        import trainability as tr
         params = {"a": sharded(jnp.arange(16.0)), "b": sharded(-jnp.ones([8, 2])), "c": jnp.ones(3)}
         mask = {"a": True, "b": False, "c": True}
-        whole = combine(*partition(params, mask), mask)
+        whole = tr.combine(*tr.partition(params, mask), mask)
         assert whole["a"].sharding == params["a"].sharding
         changed = {**params, "a": sharded(jnp.arange(16.0).at[13].set(0))}
         def check():
-            assert [row.value for row in summary(params, mask).rows] == ["0 …", "-1 …", "1 …"]
-            assert moved(params, changed) == {"a": True, "b": False, "c": False}
+            assert [row.value for row in tr.summary(params, mask).rows] == ["0 …", "-1 …", "1 …"]
+            assert tr.moved(params, changed) == {"a": True, "b": False, "c": False}
         check()
         with jax.set_mesh(mesh):
             check()
@@ -622,28 +608,34 @@ def test_a_path_means_its_place_whatever_the_keys_hold(params):
     for where, found in places.items():
         if len(found) > 1:
             with pytest.raises(ValueError, match="is the path of"):
-                set_trainable(all_trainable(params), where, False)
+                set_trainable(all_trainable(params), all_trainable(params), where, False)
         else:
-            changed = set_trainable(all_trainable(params), where, False)
+            changed = set_trainable(all_trainable(params), all_trainable(params), where, False)
             below = [keys[: len(found[0])] == found[0] for keys, _ in pairs]
             assert jax.tree.leaves(changed) == [not each for each in below]
 
 
 def test_what_is_below_a_node_is_a_question_about_keys():
-    assert set_trainable({"a": {"c": True}, "a/b": True}, "a", False) == {"a": {"c": False}, "a/b": True}
+    assert set_trainable({"a": {"c": True}, "a/b": True}, {"a": {"c": True}, "a/b": True}, "a", False) == {
+        "a": {"c": False},
+        "a/b": True,
+    }
     with pytest.raises(NoMatchError):
-        set_trainable({"a/b": True}, "a", False)
+        set_trainable({"a/b": True}, {"a/b": True}, "a", False)
 
 
 def test_brackets_that_a_path_has_come_before_those_of_a_glob():
     mask = {"w[0]": {"a": True}, "w0": {"a": True}}
-    assert set_trainable(mask, "w[0]/*", False) == {"w[0]": {"a": False}, "w0": {"a": True}}
-    assert set_trainable({"w0": True, "w1": True}, "w[01]*", False) == {"w0": False, "w1": False}
+    assert set_trainable(mask, mask, "w[0]/*", False) == {"w[0]": {"a": False}, "w0": {"a": True}}
+    assert set_trainable({"w0": True, "w1": True}, {"w0": True, "w1": True}, "w[01]*", False) == {
+        "w0": False,
+        "w1": False,
+    }
 
 
 def test_a_function_tells_leaves_of_one_path_apart():
     params = {"a": {"b": jnp.ones(1)}, "a/b": jnp.ones(1)}
-    changed = set_trainable(all_fixed(params), lambda path, leaf: leaf is params["a/b"], True, params)
+    changed = set_trainable(params, all_fixed(params), lambda path, leaf: leaf is params["a/b"], True)
     assert changed == {"a": {"b": False}, "a/b": True}
 
 
@@ -654,14 +646,18 @@ def test_a_list_is_one_after_the_other(drawn):
     wheres = ["*", lambda path, leaf: True] + [masks.path_of(node)] * (node != ())
     expected = mask
     for where in wheres:
-        expected = set_trainable(expected, where, False, params)
-    assert set_trainable(mask, wheres, False, params) == expected == all_fixed(params)
-    assert set_trainable(mask, tuple(wheres), False, params) == expected
+        expected = set_trainable(params, expected, where, False)
+    assert set_trainable(params, mask, wheres, False) == expected == all_fixed(params)
+    assert set_trainable(params, mask, tuple(wheres), False) == expected
 
 
 def test_a_list_sets_all_that_its_parts_mean_and_nothing_else():
     mask = {"a": True, "b": {"bias": True, "kernel": True}, "c": True}
-    assert set_trainable(mask, ["a", "*/bias"], False) == {"a": False, "b": {"bias": False, "kernel": True}, "c": True}
+    assert set_trainable(mask, mask, ["a", "*/bias"], False) == {
+        "a": False,
+        "b": {"bias": False, "kernel": True},
+        "c": True,
+    }
 
 
 @examples
@@ -677,41 +673,57 @@ def test_a_message_has_few_paths_however_many_there_are():
     mask = {f"layer{number}": {"kernel": True} for number in range(1000)}
     for where in ("layer", "layer12/kernal", "*/bias"):
         with pytest.raises(NoMatchError, match="There are 1000 leaves") as caught:
-            set_trainable(mask, where, False)
+            set_trainable(mask, mask, where, False)
         assert str(caught.value).count("layer") <= 1 + masks._MOST_PATHS and len(str(caught.value)) < 400
     with pytest.raises(NoMatchError, match=r"layer12/kernel") as caught:
-        set_trainable(mask, "layer12/kernal", False)
+        set_trainable(mask, mask, "layer12/kernal", False)
 
 
-# ---- what moved ------------------------------------------------------------------------------------------------------
+# ---- paths of Flax's boxes ------------------------------------------------------------------------------------------
+
+
+def boxed():
+    """Parameters of Linen and of NNX that Flax has put into boxes, a field `value` of an object."""
+    linen = nn.Partitioned(jnp.ones(2), names=("data",))
+    state = nnx.state(nnx.Linear(2, 1, rngs=nnx.Rngs(0)))
+    return {"linen": {"kernel": linen, "bias": jnp.ones(2)}, "nnx": state}
+
+
+def test_a_glob_means_leaves_in_a_box_too():
+    params = boxed()
+    assert trainable_paths(all_trainable(params)) == ["linen/bias", "linen/kernel", "nnx/bias", "nnx/kernel"]
+    assert trainable_paths(all_trainable(params, "*/kernel")) == ["linen/bias", "nnx/bias"]
+    assert trainable_paths(all_fixed(params, ["nnx/kernel", "linen/kernel/value"])) == ["linen/kernel", "nnx/kernel"]
+    assert trainable_paths(all_trainable(params, lambda path, leaf: path == "nnx/bias")) == [
+        "linen/bias",
+        "linen/kernel",
+        "nnx/kernel",
+    ]
+
+
+def test_a_field_called_value_beside_others():
+    params = {"noise": Valued(1.0, 2.0), "value": 3.0}
+    assert trainable_paths(all_trainable(params)) == ["noise", "noise/scale", "value"]
+    assert trainable_paths(all_trainable(params, "noise")) == ["value"]
+    assert trainable_paths(all_trainable(params, "noise/value")) == ["noise/scale", "value"]
+    assert trainable_paths(all_trainable(params, "value")) == ["noise", "noise/scale"]
+
+
+# ---- everything but -------------------------------------------------------------------------------------------------
 
 
 @examples
-@given(trees([*FLOATS, *OTHERS]), st.data())
-def test_what_moved_is_what_has_other_bits(params, data):
-    params = as_arrays(params)
-    copy = jax.tree.map(jnp.copy, params)
-    flips = jax.tree.map(lambda leaf: data.draw(st.booleans()), params)
-
-    def flip(leaf, flipped):
-        if not flipped:
-            return leaf
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.split(leaf, 1)[0]
-        known = np.array(leaf)
-        known.reshape(-1)[-1:].view(np.uint8)[0] ^= 1  # the last bit of a number
-        return jnp.asarray(known)
-
-    assert moved(params, jax.tree.map(flip, copy, flips)) == flips
-    assert moved(params, copy) == all_fixed(params)
-
-
-def test_moved_knows_zeros_nan_keys_numbers_and_dtypes():
-    before = {"zero": jnp.array(-0.0), "nan": jnp.array(jnp.nan), "key": jax.random.key(0), "number": 1.0, "old": 1.0}
-    after = {"zero": jnp.array(0.0), "nan": jnp.array(jnp.nan), "key": jax.random.key(0), "number": jnp.array(1.0)}
-    after["old"] = jnp.array(1.0, jnp.bfloat16)
-    assert trainable_paths(moved(before, after)) == ["old", "zero"]
-    assert moved([jnp.ones(2)], [jnp.ones([2, 1])]) == [True]
+@given(trees_and_masks(), st.sampled_from([["*"], "*kernel", "a*", "a", lambda path, leaf: "b" in path]))
+def test_but_is_set_trainable_after_it(drawn, where):
+    params, _ = drawn
+    for start, flag in ((all_trainable, False), (all_fixed, True)):
+        try:
+            expected = set_trainable(params, start(params), where, flag)
+        except (NoMatchError, TypeError) as error:
+            with pytest.raises(type(error)):
+                start(params, but=where)
+        else:
+            assert start(params, but=where) == expected
 
 
 # ---- halves ----------------------------------------------------------------------------------------------------------
@@ -761,12 +773,11 @@ def test_the_slow_walk_is_for_messages_alone(monkeypatch):
     monkeypatch.setattr(masks, "_difference", refuse)
     monkeypatch.setattr(masks, "_check_state", refuse)
     stop_fixed(PARAMS, TRACED)
-    set_trainable(MASK, "layer", True, PARAMS)
+    set_trainable(PARAMS, MASK, "layer", True)
     combine(train, fixed, MASK)
     masks.summary(PARAMS, MASK)
-    moved(PARAMS, PARAMS)
     for old, new in ((MASK, all_trainable(PARAMS)), (all_trainable(PARAMS), MASK), (MASK, all_fixed(PARAMS))):
-        move_state(ADAM.init(partition(PARAMS, old)[0]), ADAM, PARAMS, old, new)
+        move_state(PARAMS, old, new, ADAM, ADAM.init(partition(PARAMS, old)[0]))
 
 
 def test_a_state_with_the_names_of_parameters_is_moved_too():
@@ -778,7 +789,7 @@ def test_a_state_with_the_names_of_parameters_is_moved_too():
     optimizer = optax.GradientTransformation(init, lambda updates, state, params=None: (updates, state))
     params, old, new = {"a": jnp.ones(2), "b": jnp.ones(3)}, {"a": False, "b": True}, {"a": True, "b": True}
     state = {"a": jnp.array(7.0), "trace": {"a": None, "b": jnp.full(3, 5.0)}}
-    carried = move_state(state, optimizer, params, old, new)
+    carried = move_state(params, old, new, optimizer, state)
     assert carried["a"] == 7 and np.all(carried["trace"]["b"] == 5) and np.all(carried["trace"]["a"] == 0)
 
 

@@ -26,16 +26,16 @@ def show_step(step: int) -> None:
 
 
 # a name that is not there
-tr.set_trainable(mask, "a", False)
+tr.set_trainable(mask, mask, "a", False)
 tr.set_trainble(mask, "a", False)  # wrong: attr-defined
 
 # a number where a path is meant
-tr.set_trainable(mask, "b", False)
-tr.set_trainable(mask, 1, False)  # wrong: arg-type
+tr.set_trainable(mask, mask, "b", False)
+tr.set_trainable(mask, mask, 1, False)  # wrong: arg-type
 
 # a word as the flag
-tr.set_trainable(mask, "b", True, params)
-tr.set_trainable(mask, "b", "trains", params)  # wrong: arg-type
+tr.set_trainable(params, mask, "b", True)
+tr.set_trainable(params, mask, "b", "trains")  # wrong: arg-type
 
 # the mask forgotten
 tr.summary(params, mask)

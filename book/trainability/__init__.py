@@ -2,16 +2,19 @@
 
 >>> import trainability as tr
 >>> params = {"encoder": 1.0, "head": 2.0}
->>> tr.set_trainable(tr.all_trainable(params), "encoder", False)
+>>> tr.all_fixed(params, but="head")
 {'encoder': False, 'head': True}
 
-Every public name is here. The modules say what they are about: ``masks``, ``entries`` for parts of arrays, and the
-training loops. The name of the last one, ``fit``, is here that of the function: Python binds a module's name in its
-package when it loads the module, so the module is loaded first, and at once, and the function takes the name after it.
+Every public name is here, but those of ``trainability.live``, for models of Flax NNX, which is loaded when it is first
+used: Flax is an extra. The other modules are ``masks``, ``checks`` of what moved, ``entries`` for parts of arrays, and
+``training`` for the loops.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from trainability.checks import check_step, moved
 from trainability.entries import combine_entries, entry_names, partition_entries
-from trainability.fit import Fit, fit, fit_lbfgs
 from trainability.masks import (
     NoMatchError,
     Row,
@@ -20,7 +23,6 @@ from trainability.masks import (
     all_trainable,
     combine,
     move_state,
-    moved,
     partition,
     path_of,
     set_trainable,
@@ -28,6 +30,7 @@ from trainability.masks import (
     summary,
     trainable_paths,
 )
+from trainability.training import Fit, fit, fit_lbfgs
 
 __all__ = [
     "Fit",
@@ -36,6 +39,7 @@ __all__ = [
     "Summary",
     "all_fixed",
     "all_trainable",
+    "check_step",
     "combine",
     "combine_entries",
     "entry_names",
@@ -51,3 +55,14 @@ __all__ = [
     "summary",
     "trainable_paths",
 ]
+
+if not TYPE_CHECKING:  # to a type checker this would say that every name is there
+
+    def __getattr__(name: str) -> Any:
+        if name == "live":
+            return importlib.import_module("trainability.live")
+        raise AttributeError(f"module 'trainability' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "live"]

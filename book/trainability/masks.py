@@ -37,13 +37,28 @@ class NoMatchError(LookupError):
 def path_of(key_path: tuple[Any, ...]) -> str:
     """The path of a leaf, written like ``encoder/kernel``, from JAX's tuple of keys.
 
+    A last key that is an attribute called ``value`` is left out. Flax keeps a parameter there when it puts it in a box:
+    an ``nnx.Variable``, or a Linen parameter that knows how it is partitioned over devices.
+
     Two leaves can have the same path if a key holds a slash.
+
+    Args:
+      key_path: a tuple of keys, as :func:`jax.tree_util.tree_leaves_with_path` gives it.
 
     >>> tree = {"encoder": {"kernel": 1.0}, "scale": (2.0, 3.0)}
     >>> [path_of(keys) for keys, _ in jax.tree.leaves_with_path(tree)]
     ['encoder/kernel', 'scale/0', 'scale/1']
     """
+    return _path(key_path[:-1] if _is_in_a_box(key_path) else key_path)
+
+
+def _path(key_path: tuple[Any, ...]) -> str:
+    """The path with every key."""
     return jax.tree_util.keystr(key_path, simple=True, separator="/")
+
+
+def _is_in_a_box(key_path: tuple[Any, ...]) -> bool:
+    return len(key_path) > 1 and isinstance(key_path[-1], jax.tree_util.GetAttrKey) and key_path[-1].name == "value"
 
 
 def _paths_and_leaves(tree: PyTree) -> list[tuple[str, Any]]:
@@ -72,6 +87,10 @@ def _has_gradient(dtype: Any) -> bool:
 @functools.cache
 def _is_key(dtype: Any) -> bool:
     return bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))
+
+
+def _is_deleted(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted()
 
 
 def _cannot_train(path: str, leaf: Any) -> TypeError:
@@ -260,105 +279,112 @@ def _check_mask(params: PyTree, trainable: PyTree) -> None:
 # ---- making masks ----------------------------------------------------------------------------------------------------
 
 
-def all_trainable(params: PyTree) -> PyTree:
-    """The mask under which everything trains that can.
+def all_trainable(params: PyTree, but: Where | Sequence[Where] | None = None) -> PyTree:
+    """The mask under which everything trains that can, or everything but what you name.
 
     An integer never trains, and neither does a Python integer that should have been a float: write ``1.0``, not ``1``,
     for a parameter. :func:`summary` says so at each such leaf.
 
     Args:
       params: a pytree of arrays of any shapes and dtypes, or of Python numbers.
+      but: what is fixed: a path, a glob, a function, or a list of these, as in :func:`set_trainable`.
 
     Returns:
       A static mask, True for floating and complex leaves, False for integers, bools and random keys, which have no
-      gradient (``jax.grad`` refuses them).
+      gradient (``jax.grad`` refuses them), and for what ``but`` names.
 
     Raises:
       TypeError: a leaf is neither an array nor a number; the message names it. Or a container of ``params`` changes
         the bools that it is given.
+      NoMatchError: ``but`` names no leaf.
 
-    >>> all_trainable({"a": jnp.ones(3), "steps": jnp.array(0)})
-    {'a': True, 'steps': False}
+    >>> params = {"encoder": jnp.ones(3), "head": jnp.ones(2), "steps": jnp.array(0)}
+    >>> all_trainable(params)
+    {'encoder': True, 'head': True, 'steps': False}
+    >>> all_trainable(params, but="encoder")
+    {'encoder': False, 'head': True, 'steps': False}
     """
     leaves, structure = jax.tree.flatten(params)
     if not all(hasattr(leaf, "dtype") for leaf in leaves):
         for path, leaf in _paths_and_leaves(params):
             _dtype(path, leaf)  # an error here names the path
-    return _rebuild(structure, [_can_train("", leaf) for leaf in leaves], "bools in place of the leaves")
+    mask = _rebuild(structure, [_can_train("", leaf) for leaf in leaves], "bools in place of the leaves")
+    return mask if but is None else set_trainable(params, mask, but, False)
 
 
-def all_fixed(params: PyTree) -> PyTree:
-    """The mask under which nothing trains. With :func:`set_trainable`, free the few leaves that shall.
+def all_fixed(params: PyTree, but: Where | Sequence[Where] | None = None) -> PyTree:
+    """The mask under which everything is fixed, or everything but what you name.
 
     Args:
-      params: a pytree. Whatever its leaves are, they are fixed.
+      params: a pytree of arrays of any shapes and dtypes, or of Python numbers. Without ``but``, of leaves of any kind.
+      but: what trains: a path, a glob, a function, or a list of these, as in :func:`set_trainable`.
 
     Returns:
-      A static mask of that structure, False everywhere.
+      A static mask of that structure, False everywhere but at what ``but`` names.
 
     Raises:
-      TypeError: a container of ``params`` changes the bools that it is given.
+      TypeError: ``but`` names a leaf that cannot train. Or a container of ``params`` changes the bools that it is
+        given.
+      NoMatchError: ``but`` names no leaf.
 
     >>> params = {"encoder": jnp.ones(3), "head": {"bias": jnp.ones(1), "kernel": jnp.ones(2)}}
-    >>> set_trainable(all_fixed(params), "head", True, params)
+    >>> all_fixed(params, but="head")
     {'encoder': False, 'head': {'bias': True, 'kernel': True}}
     """
     structure = _structure(params)
-    return _rebuild(structure, [False] * structure.num_leaves, "bools in place of the leaves")
+    mask = _rebuild(structure, [False] * structure.num_leaves, "bools in place of the leaves")
+    return mask if but is None else set_trainable(params, mask, but, True)
 
 
 def set_trainable(
+    params: PyTree,
     trainable: PyTree,
     where: Where | Sequence[Where],
     flag: bool,
-    params: PyTree | None = None,
 ) -> PyTree:
     """A new mask, with ``flag`` at the leaves that ``where`` means and everything else as it was.
 
     Args:
-      trainable: a static mask.
+      params: the parameters, a pytree of arrays or Python numbers. Their dtypes say which leaves can train.
+      trainable: a static mask of that structure.
       where: what to set. A path such as ``"encoder/kernel"``; if it ends inside the tree, as ``"encoder"`` does, all
         leaves below it. A glob such as ``"*/bias"``, matched against the whole path by ``fnmatch.fnmatchcase``,
         in which ``*`` also crosses ``/``. Or a function of path and parameter that returns True for the leaves meant.
-        Or a list of these, each of which must mean something. A path comes before a glob, and brackets that the paths
+        Or a list of these, each of which must match something. A path comes before a glob, and brackets that the paths
         themselves have before brackets of a glob: where there is a key ``w[0]``, ``"w[0]/*"`` means what is below it.
+        Paths are written as :func:`path_of` writes them.
       flag: True to let them train, False to fix them.
-      params: the parameters. Needed if ``flag`` is True, because integers, bools and random keys cannot train, and if
-        ``where`` is a function, which is given the parameter.
 
     Returns:
-      A static mask of the same structure. A glob, a sub-tree or a function passes over leaves that cannot train; they
-      stay False.
+      A static mask of the same structure. With ``flag=True``, a glob, a sub-tree or a function passes over leaves that
+      cannot train (integers, bools, random keys); they stay False.
 
     Raises:
-      NoMatchError: ``where``, or one of the list, means no leaf. The message has the nearest names.
-      TypeError: ``flag`` is True, and ``where`` names a leaf that cannot train, or means only such leaves; ``flag`` is
-        not a bool; ``params`` is needed and missing; the mask is not static; or a container changes the bools that it
-        is given.
-      ValueError: the mask and ``params`` differ in structure; or ``where`` is the path of two places, since a key holds
-        a slash.
+      NoMatchError: ``where``, or one of the list, matches no leaf. The message has the nearest names.
+      TypeError: ``flag`` is True, and ``where`` names a leaf that cannot train, or matches only such leaves; ``flag``
+        is not a bool; the mask is not static; or a container changes the bools that it is given.
+      ValueError: ``params`` and the mask differ in structure; or ``where`` is the path of two places, since a key
+        holds a slash.
 
     The counterpart of ``gpflow.set_trainable``, which changes a model in place.
 
-    >>> mask = {"encoder": {"bias": True, "kernel": True}, "head": True}
-    >>> set_trainable(mask, "encoder", False)
+    >>> params = {"encoder": {"bias": 0.0, "kernel": 1.0}, "head": 2.0}
+    >>> mask = all_trainable(params)
+    >>> set_trainable(params, mask, "encoder", False)
     {'encoder': {'bias': False, 'kernel': False}, 'head': True}
-    >>> set_trainable(mask, ["*/bias", "head"], False)
+    >>> set_trainable(params, mask, ["*/bias", "head"], False)
     {'encoder': {'bias': False, 'kernel': True}, 'head': False}
     """
     if not isinstance(flag, bool):
         advice = ": bool(flag)" if isinstance(flag, np.bool_) else ""
         raise TypeError(f"flag is True (trains) or False (fixed), not {_described(flag)}{advice}.")
     wheres: list[Any] = list(where) if isinstance(where, (list, tuple)) else [where]
-    if params is None and (flag or any(map(callable, wheres))):
-        why = "to know which leaves can train" if flag else "to give them to the function"
-        raise TypeError(f"set_trainable needs params, {why}: set_trainable(trainable, where, flag, params).")
     if not wheres:
         raise NoMatchError("where is an empty list, which matches no leaf.")
 
     structure: Any
     flags, structure = jax.tree.flatten(trainable)
-    pairs, other_structure = jax.tree_util.tree_flatten_with_path(trainable if params is None else params)
+    pairs, other_structure = jax.tree_util.tree_flatten_with_path(params)
     if structure != other_structure:
         raise _differ_in_structure(params, trainable, ("the tree of parameters", "the mask"))
     _check_static(trainable, flags)
@@ -367,7 +393,7 @@ def set_trainable(
         meant = _meant(one, pairs, paths)
         if flag:
             stuck = {place: None for place in meant if not _can_train(paths[place], pairs[place][1])}
-            named = [place for place in stuck if paths[place] == one]
+            named = [place for place in stuck if one in (paths[place], _path(pairs[place][0]))]
             if named or len(stuck) == len(meant):
                 place = [*named, *stuck][0]
                 raise _cannot_train(paths[place], pairs[place][1])
@@ -404,12 +430,12 @@ def _at_or_below(where: str, pairs: list[tuple[tuple[Any, ...], Any]], paths: li
     meant: list[int] = []
     nodes: list[tuple[Any, ...]] = []
     for place, path in enumerate(paths):
-        if path.startswith(where):
-            keys = pairs[place][0]
+        keys = pairs[place][0]
+        if path.startswith(where) or (_is_in_a_box(keys) and where == _path(keys)):
             if not any(keys[: len(node)] == node for node in nodes):
                 # A path of n slashes has at most n + 1 keys. The tree itself is no place, unless it is the leaf.
                 lengths = range(min(len(keys), where.count("/") + 1), 0, -1) if keys else [0]
-                node = next((keys[:length] for length in lengths if path_of(keys[:length]) == where), None)
+                node = next((keys[:length] for length in lengths if _path(keys[:length]) == where), None)
                 if node is None:
                     continue
                 nodes.append(node)
@@ -593,20 +619,20 @@ def _check_halves(train: PyTree, structure: Any, halves: list[Any], others: list
 
 
 def move_state(
-    state: PyTree,
-    optimizer: optax.GradientTransformation,
     params: PyTree,
     old: PyTree,
     new: PyTree,
+    optimizer: optax.GradientTransformation,
+    state: PyTree,
 ) -> PyTree:
     """Carry an optimizer's state over to a new mask.
 
     Args:
-      state: the state of ``optimizer`` over the half of ``params`` that trains under ``old``, that is, of the
-        structure of ``optimizer.init(partition(params, old)[0])``.
-      optimizer: an Optax optimizer.
       params: the parameters as they are now; what is freshly initialised may depend on their values.
       old, new: static masks.
+      optimizer: an Optax optimizer.
+      state: the state of ``optimizer`` over the part of ``params`` that trains under ``old``, that is, of the
+        structure of ``optimizer.init(partition(params, old)[0])``.
 
     Returns:
       A state of ``optimizer`` over the half that trains under ``new``. What belongs to leaves that train under both
@@ -631,7 +657,7 @@ def move_state(
     >>> params, momentum = {"a": jnp.ones(1), "b": jnp.ones(1)}, optax.trace(0.9)
     >>> only_a, both = {"a": True, "b": False}, {"a": True, "b": True}
     >>> state = optax.TraceState(trace={"a": jnp.array([5.0]), "b": None})
-    >>> moved = move_state(state, momentum, params, only_a, both)
+    >>> moved = move_state(params, only_a, both, momentum, state)
     >>> print(moved.trace["a"], moved.trace["b"])
     [5.] [0.]
     """
@@ -661,62 +687,6 @@ def _is_state_of(state: dict[Any, Any], fresh: dict[Any, Any], old: PyTree, new:
         if before and after and np.shape(state[keys]) != np.shape(fresh[keys]):
             return False
     return True
-
-
-# ---- what moved ------------------------------------------------------------------------------------------------------
-
-
-def moved(before: PyTree, after: PyTree) -> PyTree:
-    """Which leaves are not what they were, to the last bit.
-
-    Bytes are compared. So ``-0.0`` that has become ``0.0`` has moved, and a NaN or a random key that stayed has not.
-    A leaf whose shape or dtype is another one has moved, too.
-
-    Args:
-      before, after: pytrees of one structure, of arrays of any shapes and dtypes, or of Python numbers.
-
-    Returns:
-      A pytree of that structure, with a Python bool for each leaf, as a mask has: True where it moved.
-
-    Raises:
-      ValueError: the trees differ in structure; the message names the first place. Or an array was donated or deleted,
-        and there is nothing left to compare.
-      TypeError: a leaf is neither an array nor a number, or is traced.
-
-    >>> before = {"a": jnp.array([1.0, jnp.nan]), "b": jnp.array(0.0)}
-    >>> moved(before, {"a": jnp.array([1.0, jnp.nan]), "b": jnp.array(-0.0)})
-    {'a': False, 'b': True}
-    """
-    _check_structure(before, after, ("the tree before", "the one after"))
-    pairs, structure = jax.tree_util.tree_flatten_with_path(before)
-    flags = [
-        leaf is not other and _bits(keys, leaf, "before") != _bits(keys, other, "after")
-        for (keys, leaf), other in zip(pairs, jax.tree.leaves(after), strict=True)
-    ]
-    return _rebuild(structure, flags, "bools in place of the leaves")
-
-
-def _bits(keys: tuple[Any, ...], leaf: Any, when: str) -> tuple[Any, ...]:
-    """All that there is to compare of a leaf."""
-    dtype = leaf.dtype if hasattr(leaf, "dtype") else _dtype(path_of(keys), leaf)
-    if isinstance(leaf, jax.core.Tracer):
-        raise TypeError(
-            f"{path_of(keys) or 'the leaf'} is traced, and its bytes are not known: call moved outside of the jitted "
-            f"function."
-        )
-    if _is_deleted(leaf):
-        raise ValueError(
-            f"{path_of(keys) or 'the leaf'} of the tree {when} was donated or deleted, and its values are gone. Keep a "
-            f"copy, made in time: jax.tree.map(jnp.copy, params)."
-        )
-    if _is_key(dtype):
-        leaf = jax.random.key_data(leaf)
-    known = np.asarray(leaf) if hasattr(leaf, "dtype") else np.asarray(leaf, dtype)
-    return dtype, known.shape, known.tobytes()
-
-
-def _is_deleted(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted()
 
 
 # ---- looking at masks ------------------------------------------------------------------------------------------------

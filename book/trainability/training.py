@@ -1,0 +1,482 @@
+"""Training what trains: Optax, or scipy's L-BFGS-B, each over the trainable half alone.
+
+The fixed half is an argument of what is compiled, and so are the data, so neither is ever baked in. Each call traces
+the loss and the optimizer anew, so a value that the loss takes from outside is the one at the time of the call. What
+was compiled is kept for later calls, and used again only where JAX lowers to the same program, text for text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from trainability.entries import entry_names
+from trainability.masks import (
+    _can_train,
+    _cannot_train,
+    _check_state,
+    _check_structure,
+    _dtype,
+    _is_hole,
+    combine,
+    partition,
+    path_of,
+)
+
+PyTree = Any
+
+
+class Fit(NamedTuple):
+    """What a training run returns.
+
+    Attributes:
+      params: the parameters, a pytree like those given. Fixed leaves are the very objects that were given.
+      losses: the loss before each step (:func:`fit`, shape ``(steps,)``, the loss's dtype), or at the start and after
+        each iteration (:func:`fit_lbfgs`, shape ``(iterations + 1,)``, float64).
+      state: the state of the optimizer over the half that trains (:func:`fit`), or scipy's ``OptimizeResult``
+        (:func:`fit_lbfgs`), whose ``x`` are the numbers that train and whose ``names`` say which is which.
+      aux: what the loss returned beside its value before each step, with a leading axis of length ``steps``
+        (:func:`fit` with ``has_aux``), else None.
+    """
+
+    params: PyTree
+    losses: Any
+    state: Any
+    aux: PyTree = None
+
+
+# ---- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _check_number(name: str, number: Any) -> None:
+    if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or number < 1:
+        raise ValueError(f"{name} is a whole number from 1 on, not {number!r}.")
+
+
+def _check_args(args: Any) -> None:
+    if not isinstance(args, tuple):
+        raise TypeError(f"args is a tuple of what the loss is given after params, not {type(args).__name__}: (data,).")
+
+
+def _halves(params: PyTree, trainable: PyTree) -> tuple[PyTree, PyTree]:
+    """The half that trains, as arrays, and the fixed half as it is."""
+
+    def as_array(keys, leaf):
+        path = path_of(keys)
+        if not _can_train(path, leaf):
+            error = _cannot_train(path, leaf)
+            if jnp.issubdtype(_dtype(path, leaf), jnp.integer):
+                raise TypeError(f"{error} To train it, start from a floating point number, such as 1.0 instead of 1.")
+            raise error
+        return jnp.asarray(leaf)  # a Python number stays weakly typed, as the loss would see it
+
+    train, fixed = partition(params, trainable)
+    train = jax.tree.map_with_path(as_array, train)
+    if not jax.tree.leaves(train):
+        raise ValueError("nothing trains: every leaf of the mask is False, or there are no parameters.")
+    return train, fixed
+
+
+def _check_loss(loss: Callable[..., Any], has_aux: bool, params: PyTree, *rest: PyTree) -> tuple[Any, PyTree]:
+    """Shape and dtype of the loss, and of what it returns beside it; an error if it is not one floating number."""
+    found = jax.eval_shape(lambda *given: loss(*given), params, *rest)  # a fresh function: JAX remembers known ones
+    value, aux = found, None
+    if has_aux:
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise ValueError(f"with has_aux the loss returns a pair (loss, aux), and it returns {type(found)}.")
+        value, aux = found
+    if not isinstance(value, jax.ShapeDtypeStruct) or value.shape != ():
+        was = f"has the shape {value.shape}" if isinstance(value, jax.ShapeDtypeStruct) else f"is {type(value)}"
+        way_out = "Return its mean or its sum."
+        if isinstance(found, tuple) and not has_aux:
+            way_out = "If it returns something beside its value: fit(…, has_aux=True)."
+        raise ValueError(f"the loss must be one number, of shape (), and it {was}. {way_out}")
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(f"the loss must be a floating point number, and it is {value.dtype}.")
+    return value, aux
+
+
+def _check_start(value: float) -> None:
+    if not np.isfinite(value):
+        raise ValueError(f"the loss is {value} at the start. Look at it there before you train: loss(params).")
+
+
+def _is_traced(*trees: PyTree) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+
+
+# ---- programs that are kept ------------------------------------------------------------------------------------------
+
+_KEPT: dict[bytes, Callable[..., Any]] = {}
+_MOST_KEPT = 32
+
+
+class _Program:
+    """A function, traced now for these arguments, to be called with them or with others of the same types.
+
+    ``jax.jit`` keeps what it traced for a function and cannot know that a value from outside has changed. This traces
+    anew each time; arrays from outside become arguments. Then the text that JAX lowers it to, which is all that XLA is
+    given, says whether the same program was compiled before.
+    """
+
+    def __init__(self, function: Callable[..., Any], *arguments: PyTree):
+        # make_jaxpr, too, remembers functions that it knows, and the lambda is a new one.
+        closed, shape = jax.make_jaxpr(lambda *given: function(*given), return_shape=True)(*arguments)
+        self.structure: Any = jax.tree.structure(shape)
+        self.outside = closed.consts
+        self.is_traced = _is_traced(self.outside)  # then it is part of another program, and not to be compiled
+        if self.is_traced:
+            return
+        jaxpr = closed.jaxpr
+        # All arguments stay, used or not: the text would not say which of two equal ones was taken out.
+        compiled: Any = jax.jit(lambda outside, leaves: jax.core.eval_jaxpr(jaxpr, outside, *leaves), keep_unused=True)
+        text = compiled.lower(self.outside, jax.tree.leaves(arguments)).as_text()
+        # A callback of Python is in the text by its number only, so its program is not kept.
+        if not closed.effects and "callback" not in text and "host_transfer" not in text:
+            types = [variable.aval for variable in (*jaxpr.constvars, *jaxpr.invars)], closed.out_avals
+            key = hashlib.sha256(f"{types}{text}".encode()).digest()  # types: random keys, weakly typed numbers
+            compiled = _KEPT.pop(key, compiled)
+            _KEPT[key] = compiled  # the last used is the last to go
+            while len(_KEPT) > _MOST_KEPT:
+                del _KEPT[next(iter(_KEPT))]
+        self.compiled = compiled
+
+    def __call__(self, *arguments: PyTree) -> PyTree:
+        return self.structure.unflatten(self.compiled(self.outside, jax.tree.leaves(arguments)))
+
+
+# ---- Optax -----------------------------------------------------------------------------------------------------------
+
+
+def fit(
+    loss: Callable[..., Any],
+    params: PyTree,
+    trainable: PyTree,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    args: tuple[Any, ...] = (),
+    state: PyTree | None = None,
+    batches: PyTree | None = None,
+    has_aux: bool = False,
+    progress: Callable[[int, float], Any] | None = None,
+    chunk: int = 100,
+) -> Fit:
+    """Train with an Optax optimizer that sees only what trains.
+
+    Args:
+      loss: a function of ``params``, then of each of ``args``, then of a batch if ``batches`` is given, that returns a
+        floating point number of shape ``()``: ``loss(params, *args, batch)``.
+      params: a pytree of arrays or numbers. It is not changed, and none of its arrays is given away (donated).
+      trainable: a static mask.
+      optimizer: an Optax optimizer. It is given the half that trains, with None in place of what is fixed, and whatever
+        else it may ask for: value, gradient and function, as ``optax.lbfgs`` does.
+      steps: how many steps, at least 1.
+      args: a tuple of pytrees of arrays or numbers, such as the data. They are passed to what is compiled, not made
+        part of it.
+      state: the state to go on from, of an earlier ``Fit`` or of :func:`~trainability.masks.move_state`. By default, a
+        fresh one.
+      batches: a pytree of arrays with a leading axis of length ``steps``; step ``i`` is given the slices ``[i]``.
+      has_aux: whether the loss returns a pair, of its value and a pytree of arrays.
+      progress: called for each step with its number, from 1 on, and the loss before it. The calls come after each
+        chunk of steps, from Python, and what they raise comes out as it is. ``StopIteration`` ends the training after
+        the step that it was told of, as in ``scipy.optimize.minimize``. By default nothing is said.
+      chunk: how many steps run at a stretch; the first step runs alone. The result does not depend on it, but slow
+        steps want a small one, to be told of soon. After ``StopIteration`` the steps of the last chunk that count are
+        run once more.
+
+    Returns:
+      A :class:`Fit`. ``losses[i]`` is the loss before step ``i + 1``, on its batch if there are any, so the first is
+      that of ``params``. A loss that becomes NaN on the way raises nothing: look at the last one.
+
+    Raises:
+      ValueError: nothing trains; the mask, or the state, differs in structure or shape from what it is for; ``steps``,
+        ``chunk`` or the leading axis of a batch is wrong; the loss is not of shape ``()``, or not finite at the start;
+        ``progress`` is given under a transformation.
+      TypeError: the mask is not static; a leaf that should train has no gradient; the loss is no floating point number;
+        ``args`` is not a tuple.
+
+    Nothing from outside is stale: the loss and the optimizer are traced in each call, as a loop written by hand would
+    trace them. A loss that is jitted, or has a jitted part, keeps what ``jax.jit`` knows of it, so ``fit`` gives what
+    ``loss(params)`` gives, and both may be old: pass what changes as an argument. A second call with the same program
+    compiles nothing; how many steps there are is not part of the program, unless there are ``batches``. A program that
+    calls Python back (``jax.debug.print``, ``jax.pure_callback``) is compiled anew each time.
+
+    Under ``jax.vmap``, ``jax.jit``, ``jax.lax.map`` and ``jax.grad`` it works, and checks structure, shapes and dtypes
+    only. So many starts train at once: ``jax.vmap(lambda params: fit(loss, params, …).params)(starts)``.
+
+    >>> def loss(params, target):
+    ...     return (params["a"] * params["b"] - target) ** 2
+    >>> params = {"a": jnp.array(1.0), "b": jnp.array(1.0)}
+    >>> fitted = fit(loss, params, {"a": False, "b": True}, optax.sgd(0.1), 30, args=(3.0,))
+    >>> print(fitted.params["a"], round(float(fitted.params["b"]), 2))
+    1.0 3.0
+    """
+    _check_number("steps", steps)
+    _check_number("chunk", chunk)
+    _check_args(args)
+    for keys, leaf in jax.tree.leaves_with_path(batches):
+        if np.shape(leaf)[:1] != (steps,):
+            raise ValueError(
+                f"each array of batches has a leading axis of {steps}, one slice for each step, and "
+                f"{path_of(keys) or 'the array'} has the shape {np.shape(leaf)}."
+            )
+    train, fixed = _halves(params, trainable)
+    if state is None:
+        state = optimizer.init(train)
+    else:
+        expected = jax.eval_shape(lambda train: optimizer.init(train), train)
+        _check_state(expected, state, ("the state for this mask", "the one given"))
+    with_batch = () if batches is None else (jax.tree.map(lambda leaf: leaf[0], batches),)
+    said = _check_loss(loss, has_aux, combine(train, fixed), *args, *with_batch)
+    update = optax.with_extra_args_support(optimizer).update
+
+    def one_step(train, state, number, fixed, args, batches):
+        """Half and state after a step, and what the loss said before it: its value, and the aux or None."""
+        with_batch = () if batches is None else (jax.tree.map(lambda leaf: leaf[number], batches),)
+
+        def value_and_aux(train):
+            value = loss(combine(train, fixed), *args, *with_batch)
+            return value if has_aux else (value, None)
+
+        (value, aux), gradient = jax.value_and_grad(value_and_aux, has_aux=True)(train)
+        gradient = jax.tree.map(jnp.conj, gradient)  # JAX gives the conjugate of the way up, for complex numbers
+        updates, state = update(
+            gradient, state, train, value=value, grad=gradient, value_fn=lambda train: value_and_aux(train)[0]
+        )
+        return optax.apply_updates(train, updates), state, jax.tree.map(jnp.asarray, (value, aux))
+
+    def first_step(train, state, start, count, *rest):
+        train, state, now = one_step(train, state, 0, *rest)
+        return train, state, jax.tree.map(lambda leaf: leaf[None], now)
+
+    def steps_from(train, state, start, count, length, *rest):
+        """`count` steps. What the loss said at each is in the first `count` of `length` places."""
+
+        def body(number, carry):
+            train, state, record = carry
+            train, state, now = one_step(train, state, number, *rest)
+            return train, state, jax.tree.map(lambda all, leaf: all.at[number - start].set(leaf), record, now)
+
+        record = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), said)
+        return jax.lax.fori_loop(start, start + count, body, (train, state, record))
+
+    def a_chunk(train, state, start, count, *rest):
+        return steps_from(train, state, start, count, chunk, *rest)
+
+    def all_steps(train, state, *rest):  # the number of steps is known, so the loop has a gradient
+        if not weak:
+            return steps_from(train, state, 0, steps, steps, *rest)
+        train, state, first = first_step(train, state, 0, 1, *rest)
+        if steps == 1:
+            return train, state, first
+        train, state, others = steps_from(train, state, 1, steps - 1, steps - 1, *rest)
+        return train, state, jax.tree.map(lambda *parts: jnp.concatenate(parts), first, others)
+
+    # In a loop numbers cannot change their types, and Python numbers would have to in the first step. By hand, too, the
+    # first step sees them as they were given, and a jitted loss may know an old value for one type and not for another.
+    weak = any(jax.typeof(leaf).weak_type for leaf in jax.tree.leaves(train))
+    rest, program = jax.tree.map(jnp.asarray, (fixed, args, batches)), None  # on the device once, not in each chunk
+    if not _is_traced(train, state, rest):
+        program = _Program(first_step if weak else a_chunk, train, state, 0, 1, *rest)
+    if program is None or program.is_traced:
+        if progress is not None:
+            raise ValueError(
+                "progress is called from Python between steps, which cannot be done under a transformation such as "
+                "jax.vmap or jax.jit: leave it out there, and look at losses."
+            )
+        train, state, (losses, aux) = all_steps(train, state, *rest)
+        return Fit(combine(train, fixed), losses, state, aux)
+
+    losses, beside, done, stopped = [], [], 0, False
+    while done < steps and not stopped:
+        if weak and done == 1:
+            program = _Program(a_chunk, train, state, done, 1, *rest)
+        count, before = min(chunk, steps - done) if done else 1, (train, state)
+        train, state, (values, aux) = program(*before, done, count, *rest)
+        values = np.asarray(values)[:count]  # waits: several devices can hang if many steps are under way
+        if not done:
+            _check_start(float(values[0]))
+        told, stopped = _tell(progress, done, values)
+        if told < count:
+            train, state, _ = program(*before, done, told, *rest)
+        losses.append(values[:told])
+        beside.append(jax.tree.map(lambda leaf, told=told: leaf[:told], aux))
+        done += told
+    aux = jax.tree.map(lambda *parts: jnp.concatenate(parts), *beside)
+    return Fit(combine(train, fixed), jax.device_put(np.concatenate(losses)), state, aux)
+
+
+def _tell(progress: Callable[..., Any] | None, done: int, values: np.ndarray) -> tuple[int, bool]:
+    """Call progress for each loss. How many steps count, and whether it has stopped the training."""
+    if progress is None:
+        return len(values), False
+    for number, value in enumerate(values, start=1):
+        try:
+            progress(done + number, float(value))
+        except StopIteration:
+            return number, True
+    return len(values), False
+
+
+# ---- L-BFGS-B --------------------------------------------------------------------------------------------------------
+
+
+def _bound(bound: PyTree, name: str, train: PyTree, default: float) -> np.ndarray:
+    """One bound for each number that trains, in the order of ``ravel_pytree(train)``; None is ``default``."""
+    if bound is None or isinstance(bound, (int, float)):
+        bound = jax.tree.map(lambda leaf: bound, train, is_leaf=_is_hole)
+    _check_structure(train, bound, ("the tree of parameters", f"the {name} bound"), _is_hole)
+
+    def for_leaf(keys, leaf, limit):
+        if leaf is None:
+            return None
+        limit = np.asarray(default if limit is None else limit, np.float64)
+        if limit.shape not in ((), leaf.shape):
+            place = path_of(keys) or "the top"
+            raise ValueError(f"the {name} bound at {place} has the shape {limit.shape}, the parameter {leaf.shape}.")
+        return np.broadcast_to(limit, leaf.shape).ravel()
+
+    return np.concatenate(jax.tree.leaves(jax.tree.map_with_path(for_leaf, train, bound, is_leaf=_is_hole)))
+
+
+def _bounds(bounds: tuple[PyTree, PyTree], train: PyTree, start: np.ndarray, names: list[str]) -> Any:
+    import scipy.optimize
+
+    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
+        raise TypeError(f"bounds is a pair (low, high), not {type(bounds).__name__}: None where there is no bound.")
+    low, high = _bound(bounds[0], "lower", train, -np.inf), _bound(bounds[1], "upper", train, np.inf)
+    for name, lowest, value, highest in zip(names, low, start, high, strict=True):
+        if not lowest <= value <= highest:
+            place = name or "the parameter"
+            raise ValueError(f"{place} starts at {value:g}, outside its bounds {lowest:g} and {highest:g}.")
+    return scipy.optimize.Bounds(low, high)
+
+
+def fit_lbfgs(
+    loss: Callable[..., Any],
+    params: PyTree,
+    trainable: PyTree,
+    *,
+    args: tuple[Any, ...] = (),
+    maxiter: int = 1000,
+    gtol: float | None = None,
+    ftol: float | None = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
+    progress: Callable[[int, float], Any] | None = None,
+) -> Fit:
+    """Minimise with scipy's L-BFGS-B, over a vector of only those numbers that train.
+
+    Use 64-bit floats where you can (``jax.enable_x64``): the line search compares losses that differ little. In 32 bits
+    a loss has seven digits, so the search ends with far more evaluations, a larger gradient, or the message
+    ``ABNORMAL``. There a larger ``ftol``, such as 1e-6, stops it where nothing more can be gained.
+
+    Args:
+      loss: a function of ``params``, then of each of ``args``, that returns a floating point number of shape ``()``.
+      params: a pytree of arrays or numbers.
+      trainable: a static mask.
+      args: a tuple of pytrees of arrays or numbers, such as the data. They are passed to what is compiled, not made
+        part of it.
+      maxiter: the largest number of iterations, at least 1.
+      gtol: stop if no entry of the (projected) gradient is larger. By default scipy's, 1e-5.
+      ftol: stop if an iteration lowers the loss by less than ``ftol`` times the largest of its two values and 1. By
+        default scipy's, 2.2e-9.
+      bounds: a pair ``(low, high)``. Each is one number for all, None for no bound, or a pytree of the structure of
+        ``params`` of numbers, of arrays of the shape of the leaf, or of None. What it says of fixed leaves is ignored.
+      progress: called after each iteration with its number, from 1 on, and the loss there. ``StopIteration`` ends the
+        run there; what else it raises comes out as it is. By default nothing is said.
+
+    Returns:
+      A :class:`Fit`. ``losses[0]`` is the loss at the start. ``state`` is scipy's ``OptimizeResult``: look at
+      ``state.success`` and ``state.message``; ``state.names`` has the name of each number in ``state.x``.
+
+    Raises:
+      ValueError: nothing trains; the mask, or a bound, and the parameters differ in structure or shape; a number starts
+        outside its bounds; ``maxiter``, ``gtol`` or ``ftol`` is wrong; the loss is not of shape ``()``, or not finite
+        at the start; called under a transformation of JAX.
+      TypeError: the mask is not static; a leaf that should train has no gradient or is complex; the loss is no floating
+        point number; ``args`` is not a tuple; ``bounds`` is not a pair.
+
+    As in :func:`fit`, no value from outside is stale, and a second call with the same program compiles nothing.
+
+    After ``gpflow.optimizers.Scipy``, which also gives scipy only the variables that train.
+
+    >>> def loss(params):
+    ...     return (1 - params["x"]) ** 2 + 100 * (params["y"] - params["x"] ** 2) ** 2
+    >>> fitted = fit_lbfgs(loss, {"x": -1.2, "y": 1.0}, {"x": False, "y": True})
+    >>> print(fitted.params["x"], round(float(fitted.params["y"]), 2), fitted.state.names)
+    -1.2 1.44 ['y']
+    """
+    import scipy.optimize  # half a second, for those alone who call this
+
+    _check_number("maxiter", maxiter)
+    _check_args(args)
+    tolerances = {name: limit for name, limit in (("gtol", gtol), ("ftol", ftol)) if limit is not None}
+    for name, limit in tolerances.items():
+        if not (isinstance(limit, (int, float, np.number)) and 0 <= limit < np.inf):
+            raise ValueError(f"{name} is a number from 0 on, not {limit!r}.")
+    train, fixed = _halves(params, trainable)
+    for keys, leaf in jax.tree.leaves_with_path(train):
+        if jnp.iscomplexobj(leaf):
+            raise TypeError(f"{path_of(keys) or 'the parameter'} is {leaf.dtype}, and scipy's numbers are real.")
+    _check_loss(loss, False, combine(train, fixed), *args)
+    start, as_tree = ravel_pytree(train)
+    rest = jax.tree.map(jnp.asarray, (fixed, args))
+
+    def value_and_gradient(vector, fixed, args):
+        def loss_of(vector):
+            return loss(combine(jax.tree.map(_weak_as, as_tree(vector), train), fixed), *args)
+
+        return jax.value_and_grad(loss_of)(vector)
+
+    program = None if _is_traced(start, rest) else _Program(value_and_gradient, start, *rest)
+    if program is None or program.is_traced:
+        raise ValueError(
+            "fit_lbfgs runs scipy from Python, which cannot be done under a transformation such as jax.vmap or "
+            "jax.jit: fit with optax.lbfgs() can."
+        )
+
+    def for_scipy(vector):
+        value, gradient = program(jnp.asarray(vector, start.dtype), *rest)
+        return float(value), np.asarray(gradient, np.float64)
+
+    def after_iteration(intermediate_result):  # scipy looks at the argument's name
+        losses.append(float(intermediate_result.fun))
+        if progress is not None:
+            progress(len(losses) - 1, losses[-1])
+
+    names, start_numbers = entry_names(train), np.asarray(start, np.float64)
+    limits = None if bounds is None else _bounds(bounds, train, start_numbers, names)
+    losses = [for_scipy(start_numbers)[0]]
+    _check_start(losses[0])
+    result = scipy.optimize.minimize(
+        for_scipy,
+        start_numbers,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=limits,
+        callback=after_iteration,
+        options={"maxiter": maxiter, **tolerances},
+    )
+    result.names = names
+    fitted = jax.tree.map(_placed_as, as_tree(jnp.asarray(result.x, start.dtype)), train)
+    return Fit(combine(fitted, fixed), np.array(losses), result)
+
+
+def _weak_as(leaf: jax.Array, like: jax.Array) -> jax.Array:
+    """The leaf, weakly typed if ``like`` is, so that the loss sees the type that was given."""
+    if not jax.typeof(like).weak_type or jax.typeof(leaf).weak_type:
+        return leaf
+    return jnp.full(like.shape, 0.0).at[...].set(leaf)  # setting entries leaves an array weakly typed
+
+
+def _placed_as(leaf: jax.Array, like: jax.Array) -> jax.Array:
+    """The leaf, on the devices of ``like`` if there are several."""
+    return jax.device_put(leaf, like.sharding) if len(like.sharding.device_set) > 1 else leaf

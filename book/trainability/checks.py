@@ -1,0 +1,137 @@
+"""What moved between two trees, and one call for a reader's own tests: does a training step move what it should?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from trainability.masks import _check_mask, _check_structure, _dtype, _is_deleted, _is_key, _rebuild, path_of
+
+PyTree = Any
+_MOST_PATHS = 10  # in a message
+
+
+def moved(before: PyTree, after: PyTree) -> PyTree:
+    """Which leaves are not what they were, to the last bit.
+
+    Bytes are compared. So ``-0.0`` that has become ``0.0`` has moved, and a NaN or a random key that stayed has not.
+    A leaf whose shape or dtype is another one has moved, too.
+
+    Args:
+      before, after: pytrees of one structure, of arrays of any shapes and dtypes, or of Python numbers.
+
+    Returns:
+      A pytree of that structure, with a Python bool for each leaf, as a mask has: True where it moved.
+
+    Raises:
+      ValueError: the trees differ in structure; the message names the first place. Or an array was donated or deleted,
+        and there is nothing left to compare.
+      TypeError: a leaf is neither an array nor a number, or is traced.
+
+    >>> before = {"a": jnp.array([1.0, jnp.nan]), "b": jnp.array(0.0)}
+    >>> moved(before, {"a": jnp.array([1.0, jnp.nan]), "b": jnp.array(-0.0)})
+    {'a': False, 'b': True}
+    """
+    _check_structure(before, after, ("the tree before", "the one after"))
+    pairs, structure = jax.tree_util.tree_flatten_with_path(before)
+    flags = [
+        leaf is not other and _bits(keys, leaf, "before") != _bits(keys, other, "after")
+        for (keys, leaf), other in zip(pairs, jax.tree.leaves(after), strict=True)
+    ]
+    return _rebuild(structure, flags, "bools in place of the leaves")
+
+
+def _bits(keys: tuple[Any, ...], leaf: Any, when: str) -> tuple[Any, ...]:
+    """All that there is to compare of a leaf."""
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else _dtype(path_of(keys), leaf)
+    if isinstance(leaf, jax.core.Tracer):
+        raise TypeError(
+            f"{path_of(keys) or 'the leaf'} is traced, and its bytes are not known: call moved outside of the jitted "
+            f"function."
+        )
+    if _is_deleted(leaf):
+        raise ValueError(
+            f"{path_of(keys) or 'the leaf'} of the tree {when} was donated or deleted, and its values are gone. Keep a "
+            f"copy, made in time: jax.tree.map(jnp.copy, params)."
+        )
+    if _is_key(dtype):
+        leaf = jax.random.key_data(leaf)
+    known = np.asarray(leaf) if hasattr(leaf, "dtype") else np.asarray(leaf, dtype)
+    return dtype, known.shape, known.tobytes()
+
+
+def check_step(
+    step: Callable[..., tuple[Any, ...]],
+    params: PyTree,
+    trainable: PyTree,
+    state: PyTree,
+    *args: Any,
+    steps: int = 3,
+) -> None:
+    """For your own tests: run a training step and say which fixed leaf moved and which trainable one did not.
+
+    One step is not enough to tell: in the first step of a warm-up the learning rate is zero, and nothing moves at all.
+    Run as many as your schedule needs to reach a rate that is not zero. In low precision a small weight decay may take
+    many steps to show, so test with the parameters in float32, or with a larger decay.
+
+    Args:
+      step: your training step, jitted or not: ``step(params, state, *args)`` returns the new parameters and the new
+        state first, then what it likes.
+      params: the parameters, a pytree of arrays or Python numbers. A copy is trained, so a step may donate its own.
+      trainable: a static mask, which says what the step should train.
+      state: what the step carries beside the parameters, such as the optimizer's state. It is copied, too.
+      *args: what each step is given after these, such as a batch.
+      steps: how many steps to run, at least 1.
+
+    Raises:
+      AssertionError: a fixed leaf is not bit for bit what it was, or a trainable one is, after all the steps. The
+        message has the paths of both.
+      ValueError: the mask and ``params`` differ in structure, or so do the parameters that the step returns; nothing
+        trains; ``steps`` is not at least 1.
+      TypeError: the mask is not static, or the step does not return a pair.
+
+    >>> def step(params, velocity):  # momentum: the mask stops the gradient and forgets the velocity
+    ...     gradient = {"a": 0.0, "b": 1.0}
+    ...     velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, gradient)
+    ...     return jax.tree.map(lambda p, v: p - 0.1 * v, params, velocity), velocity
+    >>> params, mask = {"a": 1.0, "b": 1.0}, {"a": False, "b": True}
+    >>> check_step(step, params, mask, {"a": 0.0, "b": 0.0})
+    >>> check_step(step, params, mask, {"a": 1.0, "b": 0.0})
+    Traceback (most recent call last):
+    ...
+    AssertionError: after 3 steps fixed leaves have moved: a.
+    """
+    if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool) or steps < 1:
+        raise ValueError(f"steps is a whole number from 1 on, not {steps!r}.")
+    _check_mask(params, trainable)
+    if not any(jax.tree.leaves(trainable)):
+        raise ValueError("nothing trains: every leaf of the mask is False, or there are no parameters.")
+    now, state = jax.tree.map(_copied, (params, state))
+    for _ in range(steps):
+        result = step(now, state, *args)
+        if not isinstance(result, tuple) or len(result) < 2:
+            raise TypeError(f"the step returns the parameters, the state, and what it likes, not {type(result)}.")
+        now, state = result[:2]
+    pairs = zip(jax.tree.leaves_with_path(trainable), jax.tree.leaves(moved(params, now)), strict=True)
+    flags = [(path_of(keys) or "the parameter", train, has_moved) for (keys, train), has_moved in pairs]
+    fixed = [path for path, train, has_moved in flags if has_moved and not train]
+    stuck = [path for path, train, has_moved in flags if train and not has_moved]
+    faults = [f"fixed leaves have moved: {_some(fixed)}"] if fixed else []
+    faults += [f"trainable leaves have not moved: {_some(stuck)}"] if stuck else []
+    if faults:
+        raise AssertionError(f"after {steps} step{'s' * (steps > 1)} {'; '.join(faults)}.")
+
+
+def _copied(leaf: Any) -> Any:
+    """A copy that a step may donate. Only arrays are copied: a state may hold other things."""
+    return jnp.copy(leaf) if isinstance(leaf, jax.Array) else leaf
+
+
+def _some(paths: list[str]) -> str:
+    """Some paths, and how many more there are."""
+    more = f" and {len(paths) - _MOST_PATHS} more" if len(paths) > _MOST_PATHS else ""
+    return ", ".join(paths[:_MOST_PATHS]) + more

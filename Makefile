@@ -7,7 +7,7 @@ NAMED := $(if $(filter file default undefined,$(origin PYTHON)),,--named)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help environment book serve test execute machines mutants newest original wheel shots links lock clean
+.PHONY: help environment book serve test execute machines mutants newest original wheel bench shots links lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
@@ -47,6 +47,9 @@ original: environment ## run the post's listings on flax 0.1.0 and compare every
 
 wheel: environment ## build the package's wheel and try it where there is only pip (needs a network)
 	@$(BIN)/python scripts/wheel.py
+
+bench: environment ## what the package's functions cost, as ratios to plain JAX (not part of CI)
+	@PYTHONPATH=book $(BIN)/python scripts/bench.py
 
 shots: book ## take a picture of every page, light and dark, desktop and phone, into _build/shots
 	@$(BIN)/python scripts/shots.py

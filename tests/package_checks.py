@@ -1,6 +1,7 @@
 """What the tests of the package share: random pytrees for hypothesis, and checks of errors, docstrings, examples."""
 
 import doctest
+import functools
 import inspect
 import os
 import subprocess
@@ -9,10 +10,12 @@ import textwrap
 from typing import Any, NamedTuple
 
 import flax
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from hypothesis import settings
 from hypothesis import strategies as st
 from trainability.masks import all_trainable
@@ -83,6 +86,36 @@ def trees(leaves):
         )
 
     return st.recursive(st.sampled_from(leaves), containers, max_leaves=8)
+
+
+class Net(nnx.Module):
+    def __init__(self, rngs):
+        self.layers = nnx.List([nnx.Linear(2, 3, rngs=rngs)])
+        self.norm = nnx.BatchNorm(3, rngs=rngs)
+        self.dropout = nnx.Dropout(0.1, rngs=rngs)
+        self.head = nnx.Linear(3, 1, rngs=rngs)
+
+
+LIBRARIES = ["Linen", "Linen, in boxes", "NNX state", "NNX parameters", "NNX module", "Equinox", "Haiku"]
+
+
+@functools.cache
+def trees_of_libraries():
+    """Parameters as the libraries hold them, by name."""
+    import equinox as eqx  # these two take seconds to load, and every mutant of a module would pay for them
+    import haiku as hk
+
+    x, key, net = jnp.ones([1, 2]), jax.random.key(0), Net(nnx.Rngs(0))
+    spread = nn.with_partitioning(nn.initializers.lecun_normal(), (None, "devices"))
+    return {
+        "Linen": nn.Dense(2).init(key, x),
+        "Linen, in boxes": nn.Dense(2, kernel_init=spread).init(key, x),
+        "NNX state": nnx.state(net),
+        "NNX parameters": nnx.state(net, nnx.Param),
+        "NNX module": net,
+        "Equinox": eqx.filter(eqx.nn.MLP(2, 1, 3, 1, key=key), eqx.is_array),
+        "Haiku": hk.transform(lambda x: hk.nets.MLP([3, 1])(x)).init(key, x),
+    }
 
 
 @st.composite

@@ -78,8 +78,8 @@ def test_both_work_under_jit_and_vmap(drawn):
 def test_bools_alone_are_the_mask_of_whole_leaves(drawn):
     params, mask = drawn
     params = as_arrays(params)
-    for half, same_half in zip(partition_entries(params, mask), partition(params, mask), strict=True):
-        assert same_bits(half, same_half)
+    for part, same_part in zip(partition_entries(params, mask), partition(params, mask), strict=True):
+        assert same_bits(part, same_part)
 
 
 @examples
@@ -145,7 +145,7 @@ ERRORS = {
     "a traced mask": (
         lambda: jax.jit(lambda flags: partition_entries(PARAMS, {**MASK, "ell": flags}))(MASK["ell"]),
         TypeError,
-        "the mask of ell is traced. It decides the shapes of the halves",
+        "the mask of ell is traced. It decides the shapes of the parts",
     ),
     "a traced mask to combine": (
         lambda: jax.jit(lambda flags: combine_entries(FREE, FIXED, {**MASK, "ell": flags}))(MASK["ell"]),
@@ -155,22 +155,22 @@ ERRORS = {
     "too few entries": (
         lambda: combine_entries({**FREE, "ell": jnp.ones(1)}, FIXED, MASK),
         ValueError,
-        "at ell the mask has 2 free entries and 1 fixed ones, the halves have 1 and 1.",
+        "at ell the mask has 2 free entries and 1 fixed ones, the parts have 1 and 1.",
     ),
-    "a half that lacks a leaf": (
+    "a part that lacks a leaf": (
         lambda: combine_entries({"ell": jnp.ones(2)}, FIXED, MASK),
         ValueError,
-        "the mask and the free half differ in structure:\nat the top the free half lacks 'steps'.",
+        "the mask and the free part differ in structure:\nat the top the free part lacks 'steps'.",
     ),
-    "the halves the wrong way round": (
+    "the parts the wrong way round": (
         lambda: combine_entries(FIXED, FREE, MASK),
         ValueError,
-        "at ell the mask has 2 free entries and 1 fixed ones, the halves have 1 and 2.",
+        "at ell the mask has 2 free entries and 1 fixed ones, the parts have 1 and 2.",
     ),
-    "both halves have it": (
+    "both parts have it": (
         lambda: combine_entries({**FREE, "variance": jnp.ones(())}, FIXED, MASK),
         ValueError,
-        "the mask is False at variance, so only the fixed half may have it.",
+        "the mask is False at variance, so only the fixed part may have it.",
     ),
 }
 
@@ -198,10 +198,10 @@ def test_each_entry_comes_back_to_its_place():
     assert np.array_equal(combine_entries(free, fixed, mask), leaf)
 
 
-def test_a_half_that_has_nothing_of_a_leaf_has_none():
+def test_a_part_that_has_nothing_of_a_leaf_has_none():
     for flags, expected in ((True, (False, True)), (False, (True, False))):
-        halves = partition_entries(jnp.ones(2), np.array([flags, flags]))
-        assert tuple(half is None for half in halves) == expected
+        parts = partition_entries(jnp.ones(2), np.array([flags, flags]))
+        assert tuple(part is None for part in parts) == expected
 
 
 def test_a_leaf_without_entries_survives():
@@ -211,14 +211,14 @@ def test_a_leaf_without_entries_survives():
 
 
 def test_holes_of_another_partition_stay_holes():
-    """A half of `partition` can itself be cut by entries, and come back with its holes."""
+    """A part of `partition` can itself be cut by entries, and come back with its holes."""
     params = flax.core.freeze({"a": jnp.ones(2), "b": None})
     mask = flax.core.freeze({"a": np.array([True, False]), "b": None})
     free, fixed = partition_entries(params, mask)
     assert free["b"] is None and same_bits(combine_entries(free, fixed, mask), params)
 
 
-def test_the_gradient_of_the_free_half_is_that_of_its_entries():
+def test_the_gradient_of_the_free_part_is_that_of_its_entries():
     free, fixed = partition_entries(PARAMS, MASK)
 
     def loss(free):
@@ -239,8 +239,8 @@ def test_entries_of_arrays_on_eight_devices():
             assert np.array_equal(free["a"], [0, 3, 6, 9, 12, 15]) and fixed["b"] is params["b"]
             for whole in (there_and_back(params), jax.jit(there_and_back)(params)):
                 assert np.array_equal(whole["a"], params["a"])
-            halves = {"a": sharded(jnp.zeros(8))}, {"a": sharded(jnp.ones(8))}
-            whole = combine_entries(*halves, {"a": np.arange(16) < 8})
+            parts = {"a": sharded(jnp.zeros(8))}, {"a": sharded(jnp.ones(8))}
+            whole = combine_entries(*parts, {"a": np.arange(16) < 8})
             assert np.array_equal(whole["a"], [0] * 8 + [1] * 8)
         check()
         with jax.set_mesh(mesh):

@@ -10,17 +10,16 @@ import time
 from typing import Any
 
 import flax
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from package_checks import (
     FLOATS,
+    LIBRARIES,
     OTHERS,
     Converting,
     Picky,
@@ -34,6 +33,7 @@ from package_checks import (
     same_bits,
     trees,
     trees_and_masks,
+    trees_of_libraries,
 )
 from trainability import masks
 from trainability.masks import (
@@ -346,35 +346,35 @@ ERRORS = {
         TypeError,
         "a is a str, and a parameter is an array or a number.",
     ),
-    "both halves have it": (
+    "both parts have it": (
         lambda: combine({"a": 1.0, "b": 1.0}, {"a": None, "b": 2.0}),
         ValueError,
-        "both halves have a leaf at b: they are not of one partition.",
+        "both parts have a leaf at b: they are not of one partition.",
     ),
     "a sub-tree in the place of a hole": (
         lambda: combine({"a": None}, {"a": {"b": 1.0}}),
         ValueError,
-        "the first half and the second differ in structure:\nat a the first half has a leaf, the second a dict.",
+        "the first part and the second differ in structure:\nat a the first part has a leaf, the second a dict.",
     ),
-    "neither half has it": (
+    "neither part has it": (
         lambda: combine({"a": None, "b": None}, {"a": 1.0, "b": None}, {"a": False, "b": True}),
         ValueError,
-        "the mask is True at b, and neither half has a leaf there: they are not of this partition.",
+        "the mask is True at b, and neither part has a leaf there: they are not of this partition.",
     ),
-    "the wrong half has it": (
+    "the wrong part has it": (
         lambda: combine({"a": None, "b": 2.0}, {"a": 1.0, "b": None}, {"a": False, "b": False}),
         ValueError,
-        "the mask is False at b, and the wrong half has a leaf there: they are not of this partition.",
+        "the mask is False at b, and the wrong part has a leaf there: they are not of this partition.",
     ),
     "a leaf where the mask has None": (
         lambda: combine([2.0], [None], [None]),
         ValueError,
-        "the mask is None at 0, and the wrong half has a leaf there",
+        "the mask is None at 0, and the wrong part has a leaf there",
     ),
     "the mask of another tree": (
         lambda: combine([2.0], [None], [True, True]),
         ValueError,
-        "the mask and the first half differ in structure:\nat the top the first half lacks '1'.",
+        "the mask and the first part differ in structure:\nat the top the first part lacks '1'.",
     ),
     "a traced mask to combine": (lambda: combine([2.0], [None], [jnp.array(True)]), TypeError, "a static mask is"),
     "a path of two places": (
@@ -460,12 +460,12 @@ ERRORS = {
         "a container has changed what it was given. This happened where the containers of the tree (Converting) were "
         "made anew with None in place of some leaves.",
     ),
-    "halves of two trees": (
+    "parts of two trees": (
         lambda: combine({"a": 1.0}, {"b": None}),
         ValueError,
-        "the first half and the second differ in structure:\nat the top the second lacks 'a'.",
+        "the first part and the second differ in structure:\nat the top the second lacks 'a'.",
     ),
-    "a state of the wrong half": (
+    "a state of the wrong part": (
         lambda: move_state(PARAMS, MASK, MASK, ADAM, ADAM.init(PARAMS["layer"])),
         ValueError,
         "the state for the old mask and the one given differ in structure:\nat 0/mu the one given lacks 'key'.",
@@ -662,7 +662,7 @@ def test_a_list_sets_all_that_its_parts_mean_and_nothing_else():
 
 @examples
 @given(trees_and_masks())
-def test_trainable_paths_are_those_of_the_half_that_trains(drawn):
+def test_trainable_paths_are_those_of_the_part_that_trains(drawn):
     params, mask = drawn
     assert trainable_paths(mask) == [path for path, _ in paths_and_leaves(partition(params, mask)[0])]
     assert trainable_paths(all_fixed(params)) == []
@@ -682,23 +682,30 @@ def test_a_message_has_few_paths_however_many_there_are():
 # ---- paths of Flax's boxes ------------------------------------------------------------------------------------------
 
 
-def boxed():
-    """Parameters of Linen and of NNX that Flax has put into boxes, a field `value` of an object."""
-    linen = nn.Partitioned(jnp.ones(2), names=("data",))
-    state = nnx.state(nnx.Linear(2, 1, rngs=nnx.Rngs(0)))
-    return {"linen": {"kernel": linen, "bias": jnp.ones(2)}, "nnx": state}
-
-
 def test_a_glob_means_leaves_in_a_box_too():
-    params = boxed()
+    trees = trees_of_libraries()
+    params = {"linen": trees["Linen, in boxes"]["params"], "nnx": trees["NNX parameters"]["head"]}
     assert trainable_paths(all_trainable(params)) == ["linen/bias", "linen/kernel", "nnx/bias", "nnx/kernel"]
     assert trainable_paths(all_trainable(params, "*/kernel")) == ["linen/bias", "nnx/bias"]
     assert trainable_paths(all_fixed(params, ["nnx/kernel", "linen/kernel/value"])) == ["linen/kernel", "nnx/kernel"]
-    assert trainable_paths(all_trainable(params, lambda path, leaf: path == "nnx/bias")) == [
-        "linen/bias",
-        "linen/kernel",
-        "nnx/kernel",
-    ]
+    assert trainable_paths(all_fixed(params, lambda path, leaf: path == "nnx/bias")) == ["nnx/bias"]
+
+
+@settings(examples, max_examples=30)
+@given(st.sampled_from(LIBRARIES), st.data())
+def test_on_the_trees_of_the_libraries(library, data):
+    params = trees_of_libraries()[library]
+    start = all_trainable(params)
+    mask = jax.tree.map(lambda can: can and data.draw(st.booleans()), start)
+    train, fixed = partition(params, mask)
+    whole = combine(train, fixed, mask)
+    assert jax.tree.structure(whole) == jax.tree.structure(params)
+    assert all(map(operator.is_, jax.tree.leaves(whole), jax.tree.leaves(params)))
+    assert jax.tree.leaves(train) == [] or trainable_paths(mask) == [path for path, _ in paths_and_leaves(train)]
+    for path in trainable_paths(mask):  # one by one, by their names
+        assert trainable_paths(all_fixed(params, path)) == [path]
+    assert len(masks.summary(params, mask).rows) == len(jax.tree.leaves(params))
+    assert same_bits(stop_fixed(train, jax.tree.map(lambda leaf: False, train)), train)
 
 
 def test_a_field_called_value_beside_others():
@@ -726,19 +733,19 @@ def test_but_is_set_trainable_after_it(drawn, where):
             assert start(params, but=where) == expected
 
 
-# ---- halves ----------------------------------------------------------------------------------------------------------
+# ---- parts ----------------------------------------------------------------------------------------------------------
 
 
 @examples
 @given(trees_and_masks(leaves=FLOATS[:3], number=2))
-def test_the_mask_tells_whether_halves_are_of_its_partition(drawn):
+def test_the_mask_tells_whether_parts_are_of_its_partition(drawn):
     params, one, other = drawn
     train, fixed = partition(params, one)[0], partition(params, other)[1]
     if one == other:
         assert all(map(operator.is_, jax.tree.leaves(combine(train, fixed, one)), jax.tree.leaves(params)))
     else:
         for mask in (one, other):
-            with pytest.raises(ValueError, match=r"both halves have a leaf|neither half has|the wrong half has"):
+            with pytest.raises(ValueError, match=r"both parts have a leaf|neither part has|the wrong part has"):
                 combine(train, fixed, mask)
 
 

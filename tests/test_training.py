@@ -93,11 +93,11 @@ def test_fit_is_the_loop_by_hand(optimizer):
 
 def test_going_on_with_the_state_is_one_run():
     whole = fit(loss_fn, PARAMS, A_FIXED, ADAM, 6)
-    half = fit(loss_fn, PARAMS, A_FIXED, ADAM, 3)
-    rest = fit(loss_fn, half.params, A_FIXED, ADAM, 3, state=half.state)
+    part = fit(loss_fn, PARAMS, A_FIXED, ADAM, 3)
+    rest = fit(loss_fn, part.params, A_FIXED, ADAM, 3, state=part.state)
     assert same_bits(rest.params, whole.params) and same_bits(rest.state, whole.state)
-    assert np.array_equal(np.r_[half.losses, rest.losses], whole.losses)
-    forgetful = fit(loss_fn, half.params, A_FIXED, ADAM, 3)
+    assert np.array_equal(np.r_[part.losses, rest.losses], whole.losses)
+    forgetful = fit(loss_fn, part.params, A_FIXED, ADAM, 3)
     assert not same_bits(forgetful.params, whole.params)
 
 
@@ -674,6 +674,32 @@ def test_shardings_are_kept_on_eight_devices():
     command = [sys.executable, "-c", ON_EIGHT_DEVICES]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
     assert result.returncode == 0, result.stderr[-2000:]
+
+
+FIFTY_FITS = """
+import jax
+jax.config.update("jax_num_cpu_devices", 8)
+import jax.numpy as jnp, optax, trainability as tr
+from jax.sharding import NamedSharding, PartitionSpec as P
+
+mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+a, b, data = (jax.device_put(jnp.full((64, 8), value), NamedSharding(mesh, P("d"))) for value in (1.0, 2.0, 3.0))
+
+def loss(params, data):
+    return jnp.mean((params["a"] * params["b"] - data) ** 2)
+
+for _ in range(50):
+    fitted = tr.fit(loss, {"a": a, "b": b}, {"a": False, "b": True}, optax.adam(0.1), 20, args=(data,), chunk=5)
+print("all ended")
+"""
+
+
+def test_fifty_fits_in_a_row_do_not_hang_on_eight_devices():
+    """A loop of sharded steps that are not waited for can hang where there are fewer cores than devices."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", FIFTY_FITS]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert result.stdout == "all ended\n", result.stderr[-2000:]
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What trains is data beside the parameters: masks, halves and training loops for any pytree of JAX.
+"""What trains is data beside the parameters: masks, parts and training loops for any pytree of JAX.
 
 >>> import trainability as tr
 >>> params = {"encoder": 1.0, "head": 2.0}

@@ -42,7 +42,7 @@ def _check_flags(path: str, flags: Any) -> None:
     """That the mask of one leaf is a Python bool or a known array of truth values."""
     if isinstance(flags, jax.core.Tracer):
         raise TypeError(
-            f"the mask of {path} is traced. It decides the shapes of the halves, so it must be known while JAX traces: "
+            f"the mask of {path} is traced. It decides the shapes of the parts, so it must be known while JAX traces: "
             f"make it outside of the jitted function, and do not pass it as an argument."
         )
     if not isinstance(flags, bool) and getattr(flags, "dtype", None) != np.bool_:
@@ -60,7 +60,7 @@ def _on_every_device(leaf: Any) -> Any:
 def partition_entries(params: PyTree, mask: PyTree) -> tuple[PyTree, PyTree]:
     """Split the parameters, entry by entry, into what trains and what is fixed.
 
-    Each number goes into one half and is not in the other. An optimizer that is given the free half has no hold on the
+    Each number goes into one part and is not in the other. An optimizer that is given the free part has no hold on the
     fixed entries, whatever it does: decay, momentum, a line search.
 
     Args:
@@ -71,7 +71,7 @@ def partition_entries(params: PyTree, mask: PyTree) -> tuple[PyTree, PyTree]:
     Returns:
       Two pytrees, ``(free, fixed)``, with the structure of ``params``. Where the mask has an array, they have the free
       and the fixed entries of the leaf as vectors, in the order of ``leaf.ravel()``. Where it has a Python bool, one of
-      them has the leaf as it is, as in :func:`~trainability.masks.partition`. A half that has nothing of a leaf has
+      them has the leaf as it is, as in :func:`~trainability.masks.partition`. A part that has nothing of a leaf has
       None. Of an array that is sharded over explicit axes, the vectors are on every device: their lengths need not be
       divisible by the number of devices. Give the combined leaf its sharding again with ``jax.sharding.reshard``.
 
@@ -102,35 +102,35 @@ def partition_entries(params: PyTree, mask: PyTree) -> tuple[PyTree, PyTree]:
         if np.any(flags) and not _can_train(path, leaf):
             raise _cannot_train(path, leaf)
 
-    def half(wanted):
+    def part(wanted):
         def pick(leaf, flags):
             if isinstance(flags, bool):
                 return leaf if flags == wanted else None
             places = np.flatnonzero(np.asarray(flags) == wanted)
-            empty = places.size == 0 and (wanted or np.size(leaf) > 0)  # a leaf without entries is in the fixed half
+            empty = places.size == 0 and (wanted or np.size(leaf) > 0)  # a leaf without entries is in the fixed part
             return None if empty else jnp.ravel(_on_every_device(leaf))[places]
 
         return jax.tree.map(pick, params, mask)
 
     jax.tree.map_with_path(check, params, mask)
-    return half(True), half(False)
+    return part(True), part(False)
 
 
 def combine_entries(free: PyTree, fixed: PyTree, mask: PyTree) -> PyTree:
-    """Put the halves that :func:`partition_entries` made together again, each entry in its place.
+    """Put the parts that :func:`partition_entries` made together again, each entry in its place.
 
     Args:
-      free, fixed: pytrees of the structure of ``mask``: vectors where the mask has arrays, and None where a half has
+      free, fixed: pytrees of the structure of ``mask``: vectors where the mask has arrays, and None where a part has
         nothing.
       mask: the elementwise mask of the partition.
 
     Returns:
-      The parameters, every entry bit for bit as it was in its half. The place of each entry is a constant of the
+      The parameters, every entry bit for bit as it was in its part. The place of each entry is a constant of the
       program that is compiled, so of a very large array of which a few rows train, split the rows off by hand:
       ``table.at[rows].set(free_rows)``.
 
     Raises:
-      ValueError: a half and the mask differ in structure, or a half has another number of entries than the mask says;
+      ValueError: a part and the mask differ in structure, or a part has another number of entries than the mask says;
         the message names the first place.
       TypeError: the mask is traced, or has something other than truth values.
 
@@ -146,24 +146,24 @@ def combine_entries(free: PyTree, fixed: PyTree, mask: PyTree) -> PyTree:
             return None
         path = path_of(keys) or "the parameter"
         _check_flags(path, flags)
-        halves = (free, fixed)
+        parts = (free, fixed)
         if isinstance(flags, bool):
-            if [half is not None for half in halves] != [flags, not flags]:
-                raise ValueError(f"the mask is {flags} at {path}, so only the {_NAMES[flags]} half may have it.")
+            if [part is not None for part in parts] != [flags, not flags]:
+                raise ValueError(f"the mask is {flags} at {path}, so only the {_NAMES[flags]} part may have it.")
             return free if flags else fixed
         flags = np.asarray(flags)
         expected = int(flags.sum()), int((~flags).sum())
-        numbers = tuple(0 if half is None else np.size(half) for half in halves)
+        numbers = tuple(0 if part is None else np.size(part) for part in parts)
         if numbers != expected:
             raise ValueError(
-                f"at {path} the mask has {expected[0]} free entries and {expected[1]} fixed ones, the halves have "
+                f"at {path} the mask has {expected[0]} free entries and {expected[1]} fixed ones, the parts have "
                 f"{numbers[0]} and {numbers[1]}."
             )
         # the places of the free entries and then of the fixed ones; sorting them says where each entry came from
         places = np.concatenate([np.flatnonzero(flags), np.flatnonzero(~flags)])
-        entries = jnp.concatenate([_on_every_device(half) for half in halves if half is not None])
+        entries = jnp.concatenate([_on_every_device(part) for part in parts if part is not None])
         return entries[np.argsort(places)].reshape(flags.shape)
 
-    _check_structure(mask, free, ("the mask", "the free half"), _is_hole)
-    _check_structure(mask, fixed, ("the mask", "the fixed half"), _is_hole)
+    _check_structure(mask, free, ("the mask", "the free part"), _is_hole)
+    _check_structure(mask, fixed, ("the mask", "the fixed part"), _is_hole)
     return jax.tree.map_with_path(join, mask, free, fixed, is_leaf=_is_hole)

@@ -98,7 +98,7 @@ def _cannot_train(path: str, leaf: Any) -> TypeError:
 
 
 def _is_hole(node: Any) -> bool:
-    """What a half has where the leaf is in the other one."""
+    """What a part has where the leaf is in the other one."""
     return node is None
 
 
@@ -557,64 +557,64 @@ def partition(params: PyTree, trainable: PyTree) -> tuple[PyTree, PyTree]:
 
 
 def combine(train: PyTree, fixed: PyTree, trainable: PyTree | None = None) -> PyTree:
-    """Put the halves that :func:`partition` made together again.
+    """Put the parts that :func:`partition` made together again.
 
     Args:
       train, fixed: pytrees of one structure, with None where the other has a leaf.
-      trainable: the static mask of the partition, if you want the halves compared with it. Parameters may hold None
-        themselves, and a place that is None in both halves stays None. Only the mask can tell such a place from a leaf
-        that was lost, because the halves come from partitions under different masks.
+      trainable: the static mask of the partition, if you want the parts compared with it. Parameters may hold None
+        themselves, and a place that is None in both parts stays None. Only the mask can tell such a place from a leaf
+        that was lost, because the parts come from partitions under different masks.
 
     Returns:
-      The pytree with all the leaves, each the very object that was in its half.
+      The pytree with all the leaves, each the very object that was in its part.
 
     Raises:
-      ValueError: the halves differ in structure, or both have a leaf in one place; or a half does not have what it
+      ValueError: the parts differ in structure, or both have a leaf in one place; or a part does not have what it
         should under the mask. The message names the first place.
       TypeError: the mask is not static.
 
     >>> combine({"a": None, "b": 2.0}, {"a": 1.0, "b": None})
     {'a': 1.0, 'b': 2.0}
     """
-    halves, structure = jax.tree.flatten(train, _is_hole)
+    parts, structure = jax.tree.flatten(train, _is_hole)
     others = _flat_like(structure, fixed)
     if others is None:
-        raise _differ_in_structure(train, fixed, ("the first half", "the second"), _is_hole)
-    for place, (leaf, other) in enumerate(zip(halves, others, strict=True)):
+        raise _differ_in_structure(train, fixed, ("the first part", "the second"), _is_hole)
+    for place, (leaf, other) in enumerate(zip(parts, others, strict=True)):
         if leaf is not None and other is not None:
             path = _hole_path(train, place)
-            raise ValueError(f"both halves have a leaf at {path}: they are not of one partition.")
+            raise ValueError(f"both parts have a leaf at {path}: they are not of one partition.")
     if trainable is not None:
-        _check_halves(train, structure, halves, others, trainable)
-    leaves = [other if leaf is None else leaf for leaf, other in zip(halves, others, strict=True)]
-    return _unflatten(structure, leaves, "the leaves of both halves")
+        _check_parts(train, structure, parts, others, trainable)
+    leaves = [other if leaf is None else leaf for leaf, other in zip(parts, others, strict=True)]
+    return _unflatten(structure, leaves, "the leaves of both parts")
 
 
-def _flat_like(structure: Any, half: PyTree) -> list[Any] | None:
-    """The leaves and holes of a half, in the order of a structure; None if it is not of this structure."""
+def _flat_like(structure: Any, part: PyTree) -> list[Any] | None:
+    """The leaves and holes of a part, in the order of a structure; None if it is not of this structure."""
     try:
-        found = structure.flatten_up_to(half)
+        found = structure.flatten_up_to(part)
     except ValueError:
         return None
-    # A hole of the other half takes whatever is there, a whole sub-tree, too.
+    # A hole of the other part takes whatever is there, a whole sub-tree, too.
     return found if jax.tree_util.all_leaves([leaf for leaf in found if leaf is not None]) else None
 
 
-def _hole_path(half: PyTree, place: int) -> str:
-    """The path of a place in a half, holes counted."""
-    return path_of(jax.tree_util.tree_flatten_with_path(half, _is_hole)[0][place][0]) or "the top"
+def _hole_path(part: PyTree, place: int) -> str:
+    """The path of a place in a part, holes counted."""
+    return path_of(jax.tree_util.tree_flatten_with_path(part, _is_hole)[0][place][0]) or "the top"
 
 
-def _check_halves(train: PyTree, structure: Any, halves: list[Any], others: list[Any], trainable: PyTree) -> None:
-    """That of each leaf the half has it that should, and that None is only where the mask has None, too."""
+def _check_parts(train: PyTree, structure: Any, parts: list[Any], others: list[Any], trainable: PyTree) -> None:
+    """That of each leaf the part has it that should, and that None is only where the mask has None, too."""
     _check_static(trainable)
     flags = _flat_like(structure, trainable)
     if flags is None:
-        raise _differ_in_structure(trainable, train, ("the mask", "the first half"), _is_hole)
-    for place, (flag, leaf, other) in enumerate(zip(flags, halves, others, strict=True)):
+        raise _differ_in_structure(trainable, train, ("the mask", "the first part"), _is_hole)
+    for place, (flag, leaf, other) in enumerate(zip(flags, parts, others, strict=True)):
         if (leaf is not None, other is not None) != (flag is True, flag is False):
             path = _hole_path(train, place)
-            has = "neither half has a leaf" if leaf is other else "the wrong half has a leaf"
+            has = "neither part has a leaf" if leaf is other else "the wrong part has a leaf"
             raise ValueError(f"the mask is {flag} at {path}, and {has} there: they are not of this partition.")
 
 
@@ -635,7 +635,7 @@ def move_state(
         structure of ``optimizer.init(partition(params, old)[0])``.
 
     Returns:
-      A state of ``optimizer`` over the half that trains under ``new``. What belongs to leaves that train under both
+      A state of ``optimizer`` over the trainable part under ``new``. What belongs to leaves that train under both
       masks is carried over bit for bit, and so is what belongs to no single leaf, such as Adam's count of steps. What
       belongs to leaves that are freed is freshly initialised, and what belongs to leaves that are fixed is dropped.
 

@@ -1,6 +1,6 @@
-"""Training what trains: Optax, or scipy's L-BFGS-B, each over the trainable half alone.
+"""Training what trains: Optax, or scipy's L-BFGS-B, each over the trainable part alone.
 
-The fixed half is an argument of what is compiled, and so are the data, so neither is ever baked in. Each call traces
+The fixed part is an argument of what is compiled, and so are the data, so neither is ever baked in. Each call traces
 the loss and the optimizer anew, so a value that the loss takes from outside is the one at the time of the call. What
 was compiled is kept for later calls, and used again only where JAX lowers to the same program, text for text.
 """
@@ -40,7 +40,7 @@ class Fit(NamedTuple):
       params: the parameters, a pytree like those given. Fixed leaves are the very objects that were given.
       losses: the loss before each step (:func:`fit`, shape ``(steps,)``, the loss's dtype), or at the start and after
         each iteration (:func:`fit_lbfgs`, shape ``(iterations + 1,)``, float64).
-      state: the state of the optimizer over the half that trains (:func:`fit`), or scipy's ``OptimizeResult``
+      state: the state of the optimizer over the trainable part (:func:`fit`), or scipy's ``OptimizeResult``
         (:func:`fit_lbfgs`), whose ``x`` are the numbers that train and whose ``names`` say which is which.
       aux: what the loss returned beside its value before each step, with a leading axis of length ``steps``
         (:func:`fit` with ``has_aux``), else None.
@@ -65,8 +65,8 @@ def _check_args(args: Any) -> None:
         raise TypeError(f"args is a tuple of what the loss is given after params, not {type(args).__name__}: (data,).")
 
 
-def _halves(params: PyTree, trainable: PyTree) -> tuple[PyTree, PyTree]:
-    """The half that trains, as arrays, and the fixed half as it is."""
+def _parts(params: PyTree, trainable: PyTree) -> tuple[PyTree, PyTree]:
+    """The trainable part, as arrays, and the fixed part as it is."""
 
     def as_array(keys, leaf):
         path = path_of(keys)
@@ -176,7 +176,7 @@ def fit(
         floating point number of shape ``()``: ``loss(params, *args, batch)``.
       params: a pytree of arrays or numbers. It is not changed, and none of its arrays is given away (donated).
       trainable: a static mask.
-      optimizer: an Optax optimizer. It is given the half that trains, with None in place of what is fixed, and whatever
+      optimizer: an Optax optimizer. It is given the trainable part, with None in place of what is fixed, and whatever
         else it may ask for: value, gradient and function, as ``optax.lbfgs`` does.
       steps: how many steps, at least 1.
       args: a tuple of pytrees of arrays or numbers, such as the data. They are passed to what is compiled, not made
@@ -228,7 +228,7 @@ def fit(
                 f"each array of batches has a leading axis of {steps}, one slice for each step, and "
                 f"{path_of(keys) or 'the array'} has the shape {np.shape(leaf)}."
             )
-    train, fixed = _halves(params, trainable)
+    train, fixed = _parts(params, trainable)
     if state is None:
         state = optimizer.init(train)
     else:
@@ -239,7 +239,7 @@ def fit(
     update = optax.with_extra_args_support(optimizer).update
 
     def one_step(train, state, number, fixed, args, batches):
-        """Half and state after a step, and what the loss said before it: its value, and the aux or None."""
+        """Part and state after a step, and what the loss said before it: its value, and the aux or None."""
         with_batch = () if batches is None else (jax.tree.map(lambda leaf: leaf[number], batches),)
 
         def value_and_aux(train):
@@ -422,7 +422,7 @@ def fit_lbfgs(
     for name, limit in tolerances.items():
         if not (isinstance(limit, (int, float, np.number)) and 0 <= limit < np.inf):
             raise ValueError(f"{name} is a number from 0 on, not {limit!r}.")
-    train, fixed = _halves(params, trainable)
+    train, fixed = _parts(params, trainable)
     for keys, leaf in jax.tree.leaves_with_path(train):
         if jnp.iscomplexobj(leaf):
             raise TypeError(f"{path_of(keys) or 'the parameter'} is {leaf.dtype}, and scipy's numbers are real.")

@@ -194,7 +194,11 @@ ERRORS = {
         "a static mask is needed",
     ),
     "nothing trains": (lambda: check_step(unchanged, PARAMS, all_fixed(PARAMS), None), ValueError, "nothing trains: "),
-    "no steps": (lambda: check_step(unchanged, PARAMS, ONLY_B, None, steps=0), ValueError, "steps is a whole number"),
+    "no steps": (
+        lambda: check_step(unchanged, PARAMS, ONLY_B, None, steps=0),
+        ValueError,
+        "steps must be a positive integer",
+    ),
     "the parameters alone": (
         lambda: check_step(lambda params, state: params, PARAMS, ONLY_B, None),
         TypeError,

@@ -710,6 +710,7 @@ def test_on_the_trees_of_the_libraries(library, data):
 
 def test_a_field_called_value_beside_others():
     params = {"noise": Valued(1.0, 2.0), "value": 3.0}
+    assert trainable_paths(all_trainable({"noise": {"value": 1.0}})) == ["noise/value"]
     assert trainable_paths(all_trainable(params)) == ["noise", "noise/scale", "value"]
     assert trainable_paths(all_trainable(params, "noise")) == ["value"]
     assert trainable_paths(all_trainable(params, "noise/value")) == ["noise/scale", "value"]

@@ -331,7 +331,7 @@ def test_the_shape_of_the_loss_is_that_at_the_time_of_the_call():
             said = ""
         except ValueError as error:
             said = str(error)
-        assert ("the loss must be one number" in said) == bool(np.shape(world.target))
+        assert ("the loss must be a scalar" in said) == bool(np.shape(world.target))
 
 
 def test_fit_lbfgs_shows_the_loss_the_types_that_were_given():
@@ -584,16 +584,16 @@ def test_fit_lbfgs_is_scipy_over_what_trains():
     by_scipy = scipy.optimize.minimize(lambda free: rosenbrock([-1.2, *free]), [1.0, 0.0], method="BFGS", tol=1e-9)
     np.testing.assert_allclose(fitted.params["free"], by_scipy.x, rtol=1e-5)
     assert fitted.params["fixed"] is params["fixed"] and fitted.params["free"].dtype == np.float64
-    assert fitted.state.success and fitted.state.names == ["free[0]", "free[1]"]
-    assert np.array_equal(fitted.state.x, fitted.params["free"])
+    assert fitted.result.success and fitted.result.names == ["free[0]", "free[1]"]
+    assert np.array_equal(fitted.result.x, fitted.params["free"])
     np.testing.assert_allclose(fitted.losses[0], rosenbrock([-1.2, 1.0, 0.0]), rtol=1e-12)
-    assert fitted.losses[-1] == fitted.state.fun
-    assert said == list(enumerate(fitted.losses[1:], start=1)) and len(said) == fitted.state.nit
+    assert fitted.losses[-1] == fitted.result.fun
+    assert said == list(enumerate(fitted.losses[1:], start=1)) and len(said) == fitted.result.nit
 
 
 def test_fit_lbfgs_stops_where_it_is_told_to_and_says_so():
     fitted = fit_lbfgs(lambda x: jnp.sum((x**2 - jnp.arange(1.0, 4)) ** 4), jnp.ones(3), True, maxiter=2)
-    assert len(fitted.losses) == 3 and not fitted.state.success and "ITERATIONS" in fitted.state.message.upper()
+    assert len(fitted.losses) == 3 and not fitted.result.success and "ITERATIONS" in fitted.result.message.upper()
 
 
 def test_fit_lbfgs_of_mixed_dtypes():
@@ -612,7 +612,7 @@ def test_fit_lbfgs_keeps_to_its_bounds():
     high = {"a": np.array([1.0, np.inf]), "b": None, "n": 0.0}
     fitted = fit_lbfgs(loss, params, mask, bounds=(-1.0, high))
     np.testing.assert_allclose(fitted.params["a"], [1.0, 3.0], rtol=1e-5)
-    assert fitted.params["b"] == -1.0 and fitted.state.success
+    assert fitted.params["b"] == -1.0 and fitted.result.success
     np.testing.assert_allclose(fit_lbfgs(loss, params, mask, bounds=(None, None)).params["b"], -3.0, rtol=1e-5)
     np.testing.assert_allclose(fit_lbfgs(lambda x: (x - 3) ** 2, 1.0, True, bounds=(None, 2)).params, 2.0)
 
@@ -626,9 +626,9 @@ def test_fit_lbfgs_obeys_its_tolerances():
         early = fit_lbfgs(loss, jnp.ones(3), True, gtol=1e-1)
         late = fit_lbfgs(loss, jnp.ones(3), True, gtol=1e-9, ftol=0)
         rough = fit_lbfgs(loss, jnp.ones(3), True, ftol=1e-1)
-    assert early.state.nit < usual.state.nit < late.state.nit and rough.state.nit < usual.state.nit
-    assert np.abs(early.state.jac).max() < 1e-1 and np.abs(late.state.jac).max() < 1e-9
-    assert "PROJECTED GRADIENT" in early.state.message.upper() and "REDUCTION" in rough.state.message.upper()
+    assert early.result.nit < usual.result.nit < late.result.nit and rough.result.nit < usual.result.nit
+    assert np.abs(early.result.jac).max() < 1e-1 and np.abs(late.result.jac).max() < 1e-9
+    assert "PROJECTED GRADIENT" in early.result.message.upper() and "REDUCTION" in rough.result.message.upper()
 
 
 def test_progress_can_end_fit_lbfgs():
@@ -731,17 +731,17 @@ ERRORS = {
     "args that are no tuple": (
         lambda: fit(loss_on, PARAMS, A_FIXED, ADAM, 1, args=TARGETS),
         TypeError,
-        "args is a tuple of what the loss is given after params, not dict: (data,).",
+        "args must be a tuple, such as (data,), not a dict.",
     ),
     "no chunk": (
         lambda: fit(lambda x: x**2, 1.0, True, ADAM, 1, chunk=0),
         ValueError,
-        "chunk is a whole number from 1 on",
+        "chunk must be a positive integer",
     ),
     "no pair": (
         lambda: fit(loss_fn, PARAMS, A_FIXED, ADAM, 1, has_aux=True),
         ValueError,
-        "with has_aux the loss returns a pair (loss, aux), and it returns",
+        "with has_aux=True the loss must return a pair (loss, aux), not",
     ),
     "progress under vmap": (
         lambda: jax.vmap(lambda x: fit(lambda y: y**2, x, True, ADAM, 1, progress=print).params)(jnp.ones(2)),
@@ -761,7 +761,7 @@ ERRORS = {
     "a tolerance that is none": (
         lambda: fit_lbfgs(loss_fn, PARAMS, A_FIXED, gtol=-1),
         ValueError,
-        "gtol is a number from 0 on, not -1.",
+        "gtol must be a non-negative number, not -1.",
     ),
     "bounds that are no pair": (
         lambda: fit_lbfgs(loss_fn, PARAMS, A_FIXED, bounds={"b": 3}),
@@ -786,7 +786,7 @@ ERRORS = {
     "a loss for each number": (
         lambda: fit(lambda params: params["b"], PARAMS, A_FIXED, ADAM, 1),
         ValueError,
-        "the loss must be one number, of shape (), and it has the shape (2,). Return its mean or its sum.",
+        "the loss must be a scalar, of shape (), and it has the shape (2,). Return its mean or its sum.",
     ),
     "a loss and something else": (
         lambda: fit(lambda params: (loss_fn(params), 1), PARAMS, A_FIXED, ADAM, 1),
@@ -808,13 +808,21 @@ ERRORS = {
         ValueError,
         "the loss is inf at the start.",
     ),
-    "True steps": (lambda: fit(loss_fn, PARAMS, A_FIXED, ADAM, True), ValueError, "whole number from 1 on, not True"),
-    "no step": (lambda: fit(loss_fn, PARAMS, A_FIXED, ADAM, 0), ValueError, "whole number from 1 on, not 0."),
-    "half a step": (lambda: fit(loss_fn, PARAMS, A_FIXED, ADAM, 1.5), ValueError, "whole number from 1 on, not 1.5"),
+    "True steps": (
+        lambda: fit(loss_fn, PARAMS, A_FIXED, ADAM, True),
+        ValueError,
+        "must be a positive integer, not True",
+    ),
+    "no step": (lambda: fit(loss_fn, PARAMS, A_FIXED, ADAM, 0), ValueError, "must be a positive integer, not 0."),
+    "half a step": (
+        lambda: fit(loss_fn, PARAMS, A_FIXED, ADAM, 1.5),
+        ValueError,
+        "must be a positive integer, not 1.5",
+    ),
     "no iteration": (
         lambda: fit_lbfgs(loss_fn, PARAMS, A_FIXED, maxiter=0),
         ValueError,
-        "maxiter is a whole number from 1 on, not 0.",
+        "maxiter must be a positive integer, not 0.",
     ),
     "too few batches": (
         lambda: fit(loss_on, PARAMS, A_FIXED, ADAM, 4, batches=TARGETS),

@@ -30,10 +30,11 @@ from trainability.masks import (
     summary,
     trainable_paths,
 )
-from trainability.training import Fit, fit, fit_lbfgs
+from trainability.training import Fit, LbfgsFit, fit, fit_lbfgs
 
 __all__ = [
     "Fit",
+    "LbfgsFit",
     "NoMatchError",
     "Row",
     "Summary",

@@ -106,7 +106,7 @@ def check_step(
     AssertionError: after 3 steps fixed leaves have moved: a.
     """
     if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool) or steps < 1:
-        raise ValueError(f"steps is a whole number from 1 on, not {steps!r}.")
+        raise ValueError(f"steps must be a positive integer, not {steps!r}.")
     _check_mask(params, trainable)
     if not any(jax.tree.leaves(trainable)):
         raise ValueError("nothing trains: every leaf of the mask is False, or there are no parameters.")

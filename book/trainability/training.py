@@ -1,8 +1,8 @@
-"""Training what trains: Optax, or scipy's L-BFGS-B, each over the trainable part alone.
+"""Training loops over the trainable part of the parameters: Optax, or scipy's L-BFGS-B.
 
-The fixed part is an argument of what is compiled, and so are the data, so neither is ever baked in. Each call traces
-the loss and the optimizer anew, so a value that the loss takes from outside is the one at the time of the call. What
-was compiled is kept for later calls, and used again only where JAX lowers to the same program, text for text.
+The fixed part and the data are arguments of the compiled program, so they are never baked in. Each call traces the loss
+and the optimizer again, so a value that the loss takes from outside is the current one. Compiled programs are kept, and
+used again only if JAX lowers to exactly the same program.
 """
 
 from __future__ import annotations
@@ -34,22 +34,35 @@ PyTree = Any
 
 
 class Fit(NamedTuple):
-    """What a training run returns.
+    """What :func:`fit` returns.
 
     Attributes:
       params: the parameters, a pytree like those given. Fixed leaves are the very objects that were given.
-      losses: the loss before each step (:func:`fit`, shape ``(steps,)``, the loss's dtype), or at the start and after
-        each iteration (:func:`fit_lbfgs`, shape ``(iterations + 1,)``, float64).
-      state: the state of the optimizer over the trainable part (:func:`fit`), or scipy's ``OptimizeResult``
-        (:func:`fit_lbfgs`), whose ``x`` are the numbers that train and whose ``names`` say which is which.
-      aux: what the loss returned beside its value before each step, with a leading axis of length ``steps``
-        (:func:`fit` with ``has_aux``), else None.
+      losses: the loss before each step, of shape ``(steps,)`` and the loss's dtype.
+      state: the state of the optimizer over the trainable part.
+      aux: with ``has_aux``, what the loss returned beside its value before each step, with a leading axis of length
+        ``steps``; else None.
     """
 
     params: PyTree
-    losses: Any
-    state: Any
+    losses: jax.Array
+    state: PyTree
     aux: PyTree = None
+
+
+class LbfgsFit(NamedTuple):
+    """What :func:`fit_lbfgs` returns.
+
+    Attributes:
+      params: the parameters, a pytree like those given. Fixed leaves are the very objects that were given.
+      losses: the loss at the start and after each iteration, of shape ``(iterations + 1,)``, float64.
+      result: scipy's ``OptimizeResult``: check ``result.success`` and ``result.message``. ``result.x`` holds the
+        numbers that were trained, and ``result.names`` the name of each of them.
+    """
+
+    params: PyTree
+    losses: np.ndarray
+    result: Any
 
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
@@ -57,12 +70,12 @@ class Fit(NamedTuple):
 
 def _check_number(name: str, number: Any) -> None:
     if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or number < 1:
-        raise ValueError(f"{name} is a whole number from 1 on, not {number!r}.")
+        raise ValueError(f"{name} must be a positive integer, not {number!r}.")
 
 
 def _check_args(args: Any) -> None:
     if not isinstance(args, tuple):
-        raise TypeError(f"args is a tuple of what the loss is given after params, not {type(args).__name__}: (data,).")
+        raise TypeError(f"args must be a tuple, such as (data,), not a {type(args).__name__}.")
 
 
 def _parts(params: PyTree, trainable: PyTree) -> tuple[PyTree, PyTree]:
@@ -90,14 +103,14 @@ def _check_loss(loss: Callable[..., Any], has_aux: bool, params: PyTree, *rest: 
     value, aux = found, None
     if has_aux:
         if not isinstance(found, tuple) or len(found) != 2:
-            raise ValueError(f"with has_aux the loss returns a pair (loss, aux), and it returns {type(found)}.")
+            raise ValueError(f"with has_aux=True the loss must return a pair (loss, aux), not {type(found)}.")
         value, aux = found
     if not isinstance(value, jax.ShapeDtypeStruct) or value.shape != ():
         was = f"has the shape {value.shape}" if isinstance(value, jax.ShapeDtypeStruct) else f"is {type(value)}"
         way_out = "Return its mean or its sum."
         if isinstance(found, tuple) and not has_aux:
             way_out = "If it returns something beside its value: fit(…, has_aux=True)."
-        raise ValueError(f"the loss must be one number, of shape (), and it {was}. {way_out}")
+        raise ValueError(f"the loss must be a scalar, of shape (), and it {was}. {way_out}")
     if not jnp.issubdtype(value.dtype, jnp.floating):
         raise TypeError(f"the loss must be a floating point number, and it is {value.dtype}.")
     return value, aux
@@ -105,7 +118,7 @@ def _check_loss(loss: Callable[..., Any], has_aux: bool, params: PyTree, *rest: 
 
 def _check_start(value: float) -> None:
     if not np.isfinite(value):
-        raise ValueError(f"the loss is {value} at the start. Look at it there before you train: loss(params).")
+        raise ValueError(f"the loss is {value} at the start. Evaluate loss(params) before you train.")
 
 
 def _is_traced(*trees: PyTree) -> bool:
@@ -185,16 +198,16 @@ def fit(
         fresh one.
       batches: a pytree of arrays with a leading axis of length ``steps``; step ``i`` is given the slices ``[i]``.
       has_aux: whether the loss returns a pair, of its value and a pytree of arrays.
-      progress: called for each step with its number, from 1 on, and the loss before it. The calls come after each
-        chunk of steps, from Python, and what they raise comes out as it is. ``StopIteration`` ends the training after
-        the step that it was told of, as in ``scipy.optimize.minimize``. By default nothing is said.
-      chunk: how many steps run at a stretch; the first step runs alone. The result does not depend on it, but slow
-        steps want a small one, to be told of soon. After ``StopIteration`` the steps of the last chunk that count are
-        run once more.
+      progress: called for each step with its number, counted from 1, and the loss before it. The calls are made from
+        Python after each chunk of steps, and an exception that they raise reaches you unchanged. If ``progress`` raises
+        ``StopIteration``, training ends with that step, as in ``scipy.optimize.minimize``.
+      chunk: how many steps are run between calls of ``progress``; the first step is run alone. The result does not
+        depend on it. Choose a small number for slow steps. After ``StopIteration``, the last chunk is run again up to
+        the step that was stopped at.
 
     Returns:
-      A :class:`Fit`. ``losses[i]`` is the loss before step ``i + 1``, on its batch if there are any, so the first is
-      that of ``params``. A loss that becomes NaN on the way raises nothing: look at the last one.
+      A :class:`Fit`. ``losses[i]`` is the loss before step ``i + 1``, on its batch if there are any, so ``losses[0]``
+      is the loss of ``params``. A loss that becomes NaN during training raises nothing: check ``losses[-1]``.
 
     Raises:
       ValueError: nothing trains; the mask, or the state, differs in structure or shape from what it is for; ``steps``,
@@ -203,14 +216,15 @@ def fit(
       TypeError: the mask is not static; a leaf that should train has no gradient; the loss is no floating point number;
         ``args`` is not a tuple.
 
-    Nothing from outside is stale: the loss and the optimizer are traced in each call, as a loop written by hand would
-    trace them. A loss that is jitted, or has a jitted part, keeps what ``jax.jit`` knows of it, so ``fit`` gives what
-    ``loss(params)`` gives, and both may be old: pass what changes as an argument. A second call with the same program
-    compiles nothing; how many steps there are is not part of the program, unless there are ``batches``. A program that
-    calls Python back (``jax.debug.print``, ``jax.pure_callback``) is compiled anew each time.
+    No value from outside is stale: the loss and the optimizer are traced in each call, as in a loop written by hand. If
+    the loss is jitted, or calls a jitted function, JAX may use what it traced earlier. Then ``fit`` gives what
+    ``loss(params)`` gives, which may be stale: pass values that change as arguments. A second call with the same
+    program compiles nothing. The number of steps is not part of the program, unless there are ``batches``. A program
+    that calls back into Python (``jax.debug.print``, ``jax.pure_callback``) is compiled in each call.
 
-    Under ``jax.vmap``, ``jax.jit``, ``jax.lax.map`` and ``jax.grad`` it works, and checks structure, shapes and dtypes
-    only. So many starts train at once: ``jax.vmap(lambda params: fit(loss, params, …).params)(starts)``.
+    It works under ``jax.vmap``, ``jax.jit``, ``jax.lax.map`` and ``jax.grad``, where it checks structure, shapes and
+    dtypes only. To train from many starting points at once:
+    ``jax.vmap(lambda params: fit(loss, params, …).params)(starts)``.
 
     >>> def loss(params, target):
     ...     return (params["a"] * params["b"] - target) ** 2
@@ -371,12 +385,12 @@ def fit_lbfgs(
     ftol: float | None = None,
     bounds: tuple[PyTree, PyTree] | None = None,
     progress: Callable[[int, float], Any] | None = None,
-) -> Fit:
+) -> LbfgsFit:
     """Minimise with scipy's L-BFGS-B, over a vector of only those numbers that train.
 
-    Use 64-bit floats where you can (``jax.enable_x64``): the line search compares losses that differ little. In 32 bits
-    a loss has seven digits, so the search ends with far more evaluations, a larger gradient, or the message
-    ``ABNORMAL``. There a larger ``ftol``, such as 1e-6, stops it where nothing more can be gained.
+    Use 64-bit floats where you can (``jax.enable_x64``), because the line search compares losses that differ little. In
+    32 bits a loss has seven digits. The search may then need far more evaluations, stop at a larger gradient, or end
+    with the message ``ABNORMAL``. A larger ``ftol``, such as 1e-6, stops it when nothing more can be gained.
 
     Args:
       loss: a function of ``params``, then of each of ``args``, that returns a floating point number of shape ``()``.
@@ -390,12 +404,11 @@ def fit_lbfgs(
         default scipy's, 2.2e-9.
       bounds: a pair ``(low, high)``. Each is one number for all, None for no bound, or a pytree of the structure of
         ``params`` of numbers, of arrays of the shape of the leaf, or of None. What it says of fixed leaves is ignored.
-      progress: called after each iteration with its number, from 1 on, and the loss there. ``StopIteration`` ends the
-        run there; what else it raises comes out as it is. By default nothing is said.
+      progress: called after each iteration with its number, counted from 1, and the loss there. If it raises
+        ``StopIteration``, the run ends there. Any other exception reaches you unchanged.
 
     Returns:
-      A :class:`Fit`. ``losses[0]`` is the loss at the start. ``state`` is scipy's ``OptimizeResult``: look at
-      ``state.success`` and ``state.message``; ``state.names`` has the name of each number in ``state.x``.
+      A :class:`LbfgsFit`. ``losses[0]`` is the loss at the start. Check ``result.success`` and ``result.message``.
 
     Raises:
       ValueError: nothing trains; the mask, or a bound, and the parameters differ in structure or shape; a number starts
@@ -411,7 +424,7 @@ def fit_lbfgs(
     >>> def loss(params):
     ...     return (1 - params["x"]) ** 2 + 100 * (params["y"] - params["x"] ** 2) ** 2
     >>> fitted = fit_lbfgs(loss, {"x": -1.2, "y": 1.0}, {"x": False, "y": True})
-    >>> print(fitted.params["x"], round(float(fitted.params["y"]), 2), fitted.state.names)
+    >>> print(fitted.params["x"], round(float(fitted.params["y"]), 2), fitted.result.names)
     -1.2 1.44 ['y']
     """
     import scipy.optimize  # half a second, for those alone who call this
@@ -421,7 +434,7 @@ def fit_lbfgs(
     tolerances = {name: limit for name, limit in (("gtol", gtol), ("ftol", ftol)) if limit is not None}
     for name, limit in tolerances.items():
         if not (isinstance(limit, (int, float, np.number)) and 0 <= limit < np.inf):
-            raise ValueError(f"{name} is a number from 0 on, not {limit!r}.")
+            raise ValueError(f"{name} must be a non-negative number, not {limit!r}.")
     train, fixed = _parts(params, trainable)
     for keys, leaf in jax.tree.leaves_with_path(train):
         if jnp.iscomplexobj(leaf):
@@ -467,7 +480,7 @@ def fit_lbfgs(
     )
     result.names = names
     fitted = jax.tree.map(_placed_as, as_tree(jnp.asarray(result.x, start.dtype)), train)
-    return Fit(combine(fitted, fixed), np.array(losses), result)
+    return LbfgsFit(combine(fitted, fixed), np.array(losses), result)
 
 
 def _weak_as(leaf: jax.Array, like: jax.Array) -> jax.Array:

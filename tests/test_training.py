@@ -370,9 +370,9 @@ def test_a_jitted_loss_gives_what_it_gives_for_the_numbers_as_they_are(start):
 
 def test_data_are_arguments_and_come_before_the_batch():
     def loss(params, scale, data, batch):
-        return jnp.sum((params["a"] * params["b"] * scale - data["target"] - batch) ** 2)
+        return jnp.sum((params["a"] * params["b"] * scale - data - 2 * batch) ** 2)
 
-    data, batches = {"target": np.array([3.0, 1.0], np.float32)}, jnp.array([[0.0], [1.0]])
+    data, batches = np.array([3.0, 1.0], np.float32), jnp.array([[0.0], [1.0]])
     fitted = fit(loss, PARAMS, A_FIXED, ADAM, 2, args=(2, data), batches=batches)
     closed = fit(lambda params, batch: loss(params, 2, data, batch), PARAMS, A_FIXED, ADAM, 2, batches=batches)
     np.testing.assert_allclose(fitted.params["b"], closed.params["b"], rtol=1e-6)

@@ -37,10 +37,11 @@ def all_notebooks():
 
 
 def learning_time(notebook):
-    """Minutes: one for 200 words of text, and one for each code cell."""
+    """Minutes, rounded to five: one for 200 words of text, and one for each code cell."""
     text = " ".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     code_cells = sum(cell.cell_type == "code" for cell in notebook.cells)
-    return math.ceil(len(text.split()) / WORDS_A_MINUTE + code_cells)
+    minutes = len(text.split()) / WORDS_A_MINUTE + code_cells
+    return max(5, 5 * math.floor(minutes / 5 + 0.5))
 
 
 def run(notebook, folder):

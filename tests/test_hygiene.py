@@ -6,8 +6,11 @@ expects it to be found, so that none of these checks can fall silent.
 
 import ast
 import copy
+import difflib
+import itertools
 import pathlib
 import re
+import statistics
 
 import nbformat
 import notebooks
@@ -18,9 +21,20 @@ CHAPTER = re.compile(r"\d\d[a-z]?-.*|chapter")  # the template is called chapter
 REFERENCE_PAGES = {"00-freeze-a-parameter"}  # no learning time, no exercises, no recap
 
 MAX_BYTES = 400_000
-MAX_CELL_LINES = 25
+MAX_CELL_LINES = 25  # with blank lines; 20 in a chapter
+MAX_LINE_LENGTH = 84
 TAGS = {"raises-exception", "hide-input", "remove-output"}
-CHAPTER_HEADINGS = ["You will be able to", "What to know first", "Exercises", "Recap", "What's next", "References"]
+CHAPTER_HEADINGS = ["You will be able to", "What to know first", "Recap", "What's next", "References"]
+
+MAX_CHAPTER_CELL_LINES = 20  # with blank lines, which the next ones do not count
+# Of a chapter's cells besides those of the exercises' solutions.
+MAX_CODE_CELLS = 20
+MAX_MEDIAN_LINES = 8
+MAX_FOLDED_SHARE = 1 / 5
+MAX_LIKENESS = 0.6  # of a line of the recap and one of the opening list
+
+# The one line that may be longer, and that may say how a package is installed.
+THE_IMPORT = "import trainability as tr  # pip install trainable-false-book.zip, the download on the front page"
 
 FORBIDDEN_SOURCE = {
     "a marker that takes a cell out of the test": r"NBVAL_|PYTEST_VALIDATE",
@@ -48,6 +62,7 @@ def cell_faults(cell, expected_count):
     """The faults of one code cell, whose execution count must be `expected_count`."""
     tags = set(cell.metadata.get("tags", []))
     outputs = cell.outputs
+    lines = [line for line in cell.source.splitlines() if line != THE_IMPORT]
     if not cell.source.strip():
         yield "empty cell"
     if cell.execution_count != expected_count:
@@ -56,8 +71,10 @@ def cell_faults(cell, expected_count):
         yield f"unknown tag {sorted(tags - TAGS)}"
     if len(cell.source.splitlines()) > MAX_CELL_LINES:
         yield f"more than {MAX_CELL_LINES} lines"
+    if any(len(line) > MAX_LINE_LENGTH for line in lines):
+        yield f"a line of more than {MAX_LINE_LENGTH} characters"
     for fault, pattern in FORBIDDEN_SOURCE.items():
-        if re.search(pattern, cell.source):
+        if re.search(pattern, "\n".join(lines)):
             yield f"source holds {fault}"
     if "remove-output" in tags and "%xmode" not in cell.source:
         yield "remove-output is only for the cell that sets %xmode"
@@ -104,17 +121,17 @@ def names(*roots):
 MODULES = {"jax", "jnp", "np", "optax", "nn", "plt", "stats", "random", "math"}
 
 
-def names_that_assertions_speak_of(nodes):
+def names_in_assertions(nodes):
     """Names in the assertions among these nodes, and names from which those come, or which come from them."""
     functions = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
     printing = {name for name, function in functions.items() if "print(" in ast.unparse(function)}
-    spoken, together = set(), [({name}, {argument.arg for argument in functions[name].args.args}) for name in printing]
+    named, together = set(), [({name}, {argument.arg for argument in functions[name].args.args}) for name in printing]
     for node in nodes:
         match node:
             case ast.Assert():
-                spoken |= names(node)
+                named |= names(node)
             case ast.Call() if "assert" in ast.unparse(node.func):
-                spoken |= names(*node.args)
+                named |= names(*node.args)
             case ast.For() | ast.comprehension():
                 together.append((names(node.iter), names(node.target)))
             case ast.Assign():
@@ -125,23 +142,23 @@ def names_that_assertions_speak_of(nodes):
                 together.append((names(*node.args), {function}))
     for _ in together:
         for one, other in together:
-            if (one | other) & spoken:
-                spoken |= one | other
-    return spoken
+            if (one | other) & named:
+                named |= one | other
+    return named
 
 
-def unspoken_numbers(code_cells):
-    """Numbers that a cell prints with decimals, and that no assertion in it or in the next cell speaks of."""
+def unnamed_numbers(code_cells):
+    """Numbers that a cell prints with decimals, and that no assertion in it or in the next cell names."""
     sources = (re.sub(r"^[%!].*", "", cell.source, flags=re.MULTILINE) for cell in code_cells)
     nodes = [list(ast.walk(ast.parse(source))) for source in sources]
     for position, (here, following) in enumerate(zip(nodes, [*nodes[1:], []], strict=True), start=1):
-        spoken = names_that_assertions_speak_of([*here, *following])
+        named = names_in_assertions([*here, *following])
         tests = " ".join(ast.unparse(node.test) for node in [*here, *following] if isinstance(node, ast.Assert))
         for node in here:
             if not isinstance(node, ast.FormattedValue) or "." not in ast.unparse(node.format_spec or ast.Constant("")):
                 continue
-            if not names(node.value) & spoken and ast.unparse(node.value) not in tests:
-                yield f"code cell {position} prints {ast.unparse(node)}, and no assertion speaks of it"
+            if not names(node.value) & named and ast.unparse(node.value) not in tests:
+                yield f"code cell {position} prints {ast.unparse(node)}, and no assertion names it"
 
 
 def chapter_faults(notebook):
@@ -153,13 +170,74 @@ def chapter_faults(notebook):
     stated = notebooks.LEARNING_TIME.findall(text)
     if stated != [str(notebooks.learning_time(notebook))]:
         yield f"learning time {stated}, by the rule {notebooks.learning_time(notebook)}: run make execute"
+    yield from recap_faults(text)
+    yield from size_faults(notebook)
+    yield from exercise_faults(notebook)
+    yield from exercise_place_faults(notebook)
+
+
+def recap_faults(text):
+    """The recap says what to remember: it does not repeat the opening list."""
     promises, kept = (
-        len(re.findall(r"^\d\. ", re.split(r"^## ", text.split(f"## {heading}\n")[-1], flags=re.MULTILINE)[0], re.M))
+        re.findall(r"^(?:\d\.|-) (.+)", re.split(r"^## ", text.split(f"## {heading}\n")[-1], flags=re.M)[0], re.M)
         for heading in ("You will be able to", "Recap")
     )
-    if not 0 < promises == kept:
-        yield f"{promises} promises at the start, {kept} in the recap"
-    yield from exercise_faults(notebook)
+    if not (promises and kept):
+        yield f"{len(promises)} promises at the start, {len(kept)} lines in the recap"
+    for promise, line in itertools.product(promises, kept):
+        words = (re.findall(r"\w+", sentence.lower()) for sentence in (promise, line))
+        if difflib.SequenceMatcher(None, *words, autojunk=False).ratio() > MAX_LIKENESS:
+            yield f"the recap repeats the opening list: {line}"
+
+
+def size_faults(notebook):
+    """A chapter has few cells, and they are short."""
+    for count, (cell, _) in enumerate(code_cells_and_solutions(notebook), start=1):
+        if len(cell.source.splitlines()) > MAX_CHAPTER_CELL_LINES:
+            yield f"code cell {count}: more than {MAX_CHAPTER_CELL_LINES} lines"
+    cells = [cell for cell, solved in code_cells_and_solutions(notebook) if not solved]
+    lines = [sum(bool(line.strip()) for line in cell.source.splitlines()) for cell in cells]
+    folded = ["hide-input" in cell.metadata.get("tags", []) for cell in cells]
+    visible = [number for number, fold in zip(lines, folded, strict=True) if not fold]
+    hidden = sum(lines) - sum(visible)
+    if len(cells) > MAX_CODE_CELLS:
+        yield f"{len(cells)} code cells besides solutions, at most {MAX_CODE_CELLS}: split the chapter"
+    if statistics.median(visible) > MAX_MEDIAN_LINES:
+        yield f"the median of its cells is {statistics.median(visible)} lines, at most {MAX_MEDIAN_LINES}"
+    if hidden > MAX_FOLDED_SHARE * sum(lines):
+        yield f"{hidden} of {sum(lines)} lines are folded, at most a fifth"
+
+
+def code_cells_and_solutions(notebook):
+    """Each code cell, and whether it is inside the folded solution of an exercise."""
+    solved = False
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            yield cell, solved
+        elif marks := re.findall(r"^```\{solution-(start|end)", cell.source, re.MULTILINE):
+            solved = marks[-1] == "start"
+
+
+def exercise_place_faults(notebook):
+    """An exercise comes after the section that it practises: below that heading, and not with all the others."""
+    places, shown_here, shown, solved = [], False, 0, False
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            shown_here, shown = shown_here or not solved, shown + (not solved)
+            continue
+        for line in cell.source.splitlines():
+            if match := re.match(r"```\{solution-(start|end)", line):
+                solved = match[1] == "start"
+            elif line.startswith("## "):
+                shown_here = False
+            elif line.startswith("```{exercise}"):
+                places.append(shown)
+                if not shown_here:
+                    yield "an exercise in a section that shows nothing: put it below the section that it practises"
+            if re.match(r"#+ exercises?\b", line, re.IGNORECASE):
+                yield "a heading for exercises: each one goes to the section that it practises"
+    if len(places) > 1 and len(set(places)) == 1:
+        yield "all exercises stand together: put each below the section that it practises"
 
 
 def exercise_faults(notebook):
@@ -201,7 +279,7 @@ def faults(notebook, name):
             found.append(f"cell {position}: an image without alt text")
     if not any(re.search(r"^\s*(assert\b|np\.testing\.assert_)", cell.source, re.MULTILINE) for cell in code_cells):
         found.append("no assertion")
-    found += unspoken_numbers(code_cells)
+    found += unnamed_numbers(code_cells)
     if len(nbformat.writes(notebook)) > MAX_BYTES:
         found.append(f"more than {MAX_BYTES} bytes")
     if CHAPTER.fullmatch(name) and name not in REFERENCE_PAGES:
@@ -269,7 +347,7 @@ def prints(cell):
 
 
 def drop_outputs(notebook):
-    code_cell(notebook, prints).outputs = []
+    code_cell(notebook, lambda cell: prints(cell) and "def " not in cell.source).outputs = []
 
 
 def swap_counts(notebook):
@@ -282,13 +360,25 @@ def strip_counts(notebook):
             cell.execution_count = None
 
 
+def add_cells(notebook, number, source):
+    notebook.cells += [nbformat.v4.new_code_cell(source) for _ in range(number)]
+
+
+def two_exercises(notebook):
+    replace_text(
+        notebook, "```{exercise} A title", "```{exercise} Another\n:label: another\n```\n\n```{exercise} A title"
+    )
+
+
 PLANTED = {
     "execution count None": strip_counts,
     "execution count 7": swap_counts,
     "prints, but has no output": drop_outputs,
     "empty cell": lambda nb: nb.cells.append(nbformat.v4.new_code_cell("", execution_count=99)),
     "unknown tag": lambda nb: code_cell(nb).metadata.update(tags=["raises-exceptions"]),
-    "more than 25 lines": lambda nb: set_source(nb, "\n" * 30 + "a = 1"),
+    "more than 25 lines": lambda nb: set_source(nb, "\n" * 25 + "a = 1"),
+    "more than 20 lines": lambda nb: set_source(nb, "\n" * 20 + "a = 1"),
+    "a line of more than 84 characters": lambda nb: set_source(nb, "#" * 85),
     "takes a cell out of the test": lambda nb: set_source(nb, "# NBVAL_SKIP"),
     "source holds a date": lambda nb: set_source(nb, "datetime.date.today()"),
     "source holds a path": lambda nb: set_source(nb, "open('/home/me/data.csv')"),
@@ -311,12 +401,25 @@ PLANTED = {
     "metadata of one machine": lambda nb: nb.metadata.kernelspec.update(name="my-venv"),
     "unknown metadata": lambda nb: nb.cells[0].metadata.update(collapsed=True),
     "an image without alt text": lambda nb: replace_text(nb, "## Recap", "![](a.png)\n\n## Recap"),
-    "no assertion speaks of it": lambda nb: set_source(nb, "stray = 1 / 3\nprint(f'{stray:.2f}')"),
+    "no assertion names it": lambda nb: set_source(nb, "stray = 1 / 3\nprint(f'{stray:.2f}')"),
     "no assertion": lambda nb: replace_text(nb, "assert ", "_ = "),
     "more than 400000 bytes": lambda nb: set_source(nb, "#" * 400_001),
     "must all be there": lambda nb: replace_text(nb, "## Recap", "## Conclusion"),
     "learning time": lambda nb: replace_text(nb, "**Learning time:** ", "**Learning time:** 1"),
-    "in the recap": lambda nb: replace_text(nb, "2. mended it, and", "and"),
+    "0 lines in the recap": lambda nb: replace_text(nb, "- T", "T"),
+    "the recap repeats the opening list": lambda nb: replace_text(
+        nb, "- Two or three", "- Run a wrong program and see what it does.\n- Two or three"
+    ),
+    "21 code cells besides solutions": lambda nb: add_cells(nb, 15, "a = 1"),
+    "the median of its cells is 9": lambda nb: add_cells(nb, 12, "\n".join("abcdefghi")),
+    "lines are folded, at most a fifth": lambda nb: code_cell(nb, has_output("error")).metadata.tags.append(
+        "hide-input"
+    ),
+    "a section that shows nothing": lambda nb: replace_text(
+        nb, "An exercise comes", "## More practice\n\nAn exercise comes"
+    ),
+    "a heading for exercises": lambda nb: replace_text(nb, "An exercise comes", "### Exercises\n\nAn exercise comes"),
+    "all exercises stand together": two_exercises,
     "asserts nothing": lambda nb: replace_text(nb, "assert answer", "answer"),
     "exercises without a solution": lambda nb: replace_text(nb, "```{solution-end}", "```{note}"),
     "no exercise": lambda nb: replace_text(nb, "```{exercise}", "```{note}"),
@@ -325,6 +428,14 @@ PLANTED = {
 
 def test_the_template_is_clean():
     assert faults(good_notebook(), "chapter") == []
+
+
+def test_one_line_may_be_long_and_say_how_the_package_is_installed():
+    notebook = good_notebook()
+    set_source(notebook, THE_IMPORT)
+    assert faults(notebook, "chapter") == []
+    set_source(notebook, THE_IMPORT.replace("the download", "a download"))
+    assert len(faults(notebook, "chapter")) == 2
 
 
 @pytest.mark.parametrize("message", PLANTED)

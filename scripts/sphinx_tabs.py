@@ -23,12 +23,14 @@ def library_of(node):
     return next((name.removeprefix(TAG) for name in classes if name.startswith(TAG)), None)
 
 
-def is_title(node):
-    return isinstance(node, nodes.paragraph) and [type(child) for child in node.children] == [nodes.strong]
+def bold_line(node):
+    """The bold text of a paragraph that holds nothing else, None for anything else."""
+    bold = [child for child in node if isinstance(child, nodes.strong)] if isinstance(node, nodes.paragraph) else []
+    return bold[0] if len(bold) == 1 and bold[0].astext() == node.astext() else None
 
 
 def tab(title, library, cells):
-    label = nodes.rubric("", "", *title[0].children, classes=["sd-tab-label"], sync_group="library", sync_id=library)
+    label = nodes.rubric("", "", *title.children, classes=["sd-tab-label"], sync_group="library", sync_id=library)
     content = create_component("tab-content", classes=["sd-tab-content"], children=cells)
     return create_component("tab-item", classes=["sd-tab-item"], children=[label, content])
 
@@ -44,13 +46,13 @@ def gather(children):
         cells = list(group)
         if library is None:
             gathered += cells
-        elif not gathered or not is_title(gathered[-1]):
+        elif not gathered or bold_line(gathered[-1]) is None:
             LOGGER.warning(
                 "a cell with the tag tab-%s has no bold line above it, its title", library, location=cells[0]
             )
             gathered += cells
         else:
-            title = gathered.pop()
+            title = bold_line(gathered.pop())
             if not gathered or not is_component(gathered[-1], "tab-set") or library in libraries(gathered[-1]):
                 gathered.append(create_component("tab-set", classes=["sd-tab-set"]))
             gathered[-1] += tab(title, library, cells)

@@ -103,12 +103,14 @@ def show(page, scheme="light", width="desktop"):
 
 # What the keyboard must reach. It is asked again at each width: menus go and others come.
 WANTED = """
-  const look = e => { const s = getComputedStyle(e); return [s.outlineStyle, s.outlineWidth, s.boxShadow,
+  const drawn = e => e.type === 'radio' ? e.labels[0] : e;  // the button of a tab is not, its label is
+  const look = e => { const s = getComputedStyle(drawn(e)); return [s.outlineStyle, s.outlineWidth, s.boxShadow,
     s.backgroundColor, s.textDecorationLine, s.textDecorationThickness, s.borderColor].join(); };
   const visible = e => e.checkVisibility({visibilityProperty: true}) && e.getClientRects().length > 0
     && !e.closest('[inert]') && !e.closest('dialog:not([open])');
   const wanted = [...document.querySelectorAll('a[href], button, input, summary, select, [tabindex="0"]')]
-    .filter(e => visible(e) && e.tabIndex >= 0 && !e.disabled);
+    .filter(e => visible(e) && e.tabIndex >= 0 && !e.disabled)
+    .filter(e => e.type !== 'radio' || e.checked);  // Tab leads to the chosen one, and arrows from there to the others
 """
 # Presses of Tab are recorded in the page itself: which element had the focus, and whether that could be seen.
 RECORD_FOCUS = (
@@ -187,6 +189,16 @@ def folded_faults(page):
             yield f"{name} does not unfold"
     if not wait_until_wide_code_takes_the_focus(page):
         yield "the keyboard cannot scroll a block of code"
+
+
+def tab_faults(page):
+    """What is wrong in each tab when it is shown; afterwards the first of each set is shown again."""
+    for number in range(page.locator(".sd-tab-set > input").count()):
+        page.evaluate(f"document.querySelectorAll('.sd-tab-set > input')[{number}].click()")
+        yield from (f"tab {number}: {fault}" for fault in layout_faults(page))
+        if not wait_until_wide_code_takes_the_focus(page):
+            yield f"tab {number}: the keyboard cannot scroll a block of code"
+    page.evaluate("document.querySelectorAll('.sd-tab-set > input:first-of-type').forEach(button => button.click())")
 
 
 def wait_until_wide_code_takes_the_focus(page):
@@ -347,6 +359,8 @@ def audit(page, address, folder, known, with_menu=True):
                 show(page, scheme, width)
                 keyboard = keyboard_faults if (scheme, width) == ("light", "desktop") else focus_faults
                 found += [f"{scheme}, {width}: {fault}" for fault in (*layout_faults(page), *keyboard(page))]
+                if scheme == "light":
+                    found += [f"{width}: {fault}" for fault in tab_faults(page)]
             page.evaluate(UNWRAP_REPEATED_CODE)
             if page.evaluate("document.documentElement.dataset.theme ?? null") not in (None, scheme):
                 found.append(f"the theme does not follow the {scheme} scheme")
@@ -437,6 +451,74 @@ def test_a_page_opened_from_disk_reads_well(page, site):
     assert [fault for fault in faults if "another origin" in fault or "script error" in fault] == []
 
 
+# ---- tabs by library -------------------------------------------------------------------------------------------------
+
+WITH_TABS = f"{PAGES[1]}.html"
+CHOSEN = "[...document.querySelectorAll('.sd-tab-set > input:checked + label')].map(label => label.dataset.syncId)"
+SHOWN = "[...document.querySelectorAll('.sd-tab-content')].map(content => content.checkVisibility())"
+ONE_OF_THREE = [[True, False, False], [False, True, False], [False, False, True]]
+
+
+def test_each_tab_of_the_first_page_ends_within_the_first_screen(page, origin):
+    page.goto(f"{origin}/{WITH_TABS}")
+    for number, shown in enumerate(ONE_OF_THREE):
+        page.locator(".sd-tab-label").nth(number).click()
+        assert page.evaluate(SHOWN) == shown and page.evaluate("scrollY") == 0
+        bottom = page.evaluate("document.querySelector('.sd-tab-set').getBoundingClientRect().bottom")
+        assert 300 < bottom < page.viewport_size["height"] == 900
+
+
+def test_the_keyboard_chooses_a_tab_and_the_choice_is_remembered(browser, origin):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{origin}/{WITH_TABS}")
+    assert page.evaluate(CHOSEN) == ["nnx"]
+    page.locator(".sd-tab-set > input").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(CHOSEN) == ["linen"]
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(CHOSEN) == ["equinox"] and page.evaluate(SHOWN) == ONE_OF_THREE[2]
+    other = context.new_page()
+    other.goto(f"{origin}/{WITH_TABS}")
+    assert other.evaluate(CHOSEN) == ["equinox"]
+    other.goto(f"{origin}/{WITH_TABS}?library=linen")  # a link can choose, too
+    assert other.evaluate(CHOSEN) == ["linen"]
+    context.close()
+
+
+def test_tabs_work_where_nothing_may_be_stored(browser, origin):
+    context = browser.new_context()
+    context.add_init_script(
+        "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('no', 'SecurityError'); }})"
+    )
+    page = context.new_page()
+    page.goto(f"{origin}/{WITH_TABS}")
+    page.locator(".sd-tab-label").nth(2).click()
+    assert page.evaluate(CHOSEN) == ["equinox"] and page.evaluate(SHOWN) == ONE_OF_THREE[2]
+    context.close()
+
+
+def test_tabs_work_without_scripts(browser, origin):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{origin}/{WITH_TABS}")
+    for number, shown in enumerate(ONE_OF_THREE):
+        page.locator(".sd-tab-label").nth(number).click()
+        assert [page.locator(".sd-tab-content").nth(tab).is_visible() for tab in range(3)] == shown
+    context.close()
+
+
+def test_paper_shows_each_tab_below_its_title(page, origin):
+    page.goto(f"{origin}/{WITH_TABS}")
+    page.emulate_media(media="print")
+    places = page.evaluate("""[...document.querySelectorAll('.sd-tab-label, .sd-tab-content')].map(e =>
+        [e.className.includes('label'), e.checkVisibility(), e.getBoundingClientRect().top])""")
+    page.emulate_media(media="screen")
+    assert [(label, visible) for label, visible, _ in places] == [(True, True), (False, True)] * 3
+    tops = [top for _, _, top in places]
+    assert tops == sorted(tops) and len(set(tops)) == 6
+
+
 # ---- each check can fail ---------------------------------------------------------------------------------------------
 
 GOOD = """<!doctype html><html lang="en"><head><title>A page</title><link rel="icon" href="data:,">
@@ -471,6 +553,10 @@ PLANTED = {
     "Tab does not reach": "<button onfocus='this.disabled = true'>a</button><p hidden></p>"
     "<button id='b'>b</button><script>document.addEventListener('keydown', e => e.preventDefault())</script>",
     "light, phone: focus cannot be seen": "<style>a:focus { outline: none }</style>",
+    "focus cannot be seen on <input": "<input type='radio' id='r' checked style='opacity: 0'><label for='r'>a</label>",
+    "phone: tab 1: scrolls sideways": "<style>.sd-tab-set > input:not(:checked) + * { display: none }</style>"
+    "<div class='sd-tab-set'><input type='radio' name='t' aria-label='a' checked><p>a</p>"
+    "<input type='radio' name='t' aria-label='b'><p style='width: 600px'>b</p></div>",
     "dark, desktop: focus cannot be seen": "<style>@media (prefers-color-scheme: dark) { a:focus { outline: none } }"
     "</style>",
 }

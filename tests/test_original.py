@@ -6,6 +6,9 @@ import json
 import pathlib
 import re
 
+import flax
+import jax
+import jax.numpy as jnp
 import original
 import pytest
 import sphinx_lock_versions
@@ -160,6 +163,19 @@ def test_page_has_the_rest_of_the_run():
     assert f"`{len(FACTS)} passed, 0 failed`" in PAGE
     for name in ("flax", "jax"):
         assert f"{name} {RESULT['versions'][name]}" in PAGE
+
+
+def test_names_of_2020_are_gone_and_todays_are_there():
+    """What the page says about each name, in the Flax and JAX of the book."""
+    gone = [(flax, "nn"), (flax.linen.Module, "partial"), (flax.linen.Module, "init_by_shape"), (jnp, "DeviceArray")]
+    assert not any(hasattr(owner, name) for owner, name in gone)
+    assert hasattr(flax.linen.Module, "lazy_init")
+    assert flax.linen.initializers.ones is jax.nn.initializers.ones
+    keys = jax.random.key_data(jax.random.key(0)), jax.random.PRNGKey(0)
+    assert (keys[0] == keys[1]).all()
+    section = PAGE.split("## The post's names today")[1].split("\n## ")[0]
+    for name in ("lazy_init", "functools.partial", "DeviceArray", "random.key(0)", "input_shape_and_dtype"):
+        assert name in section
 
 
 def test_run_was_made_with_the_lock():

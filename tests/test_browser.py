@@ -103,7 +103,7 @@ def show(page, scheme="light", width="desktop"):
 
 # What the keyboard must reach. It is asked again at each width: menus go and others come.
 WANTED = """
-  const drawn = e => e.type === 'radio' ? e.labels[0] : e;  // the button of a tab is not, its label is
+  const drawn = e => e.type === 'radio' ? e.labels[0] ?? e : e;  // the button of a tab is not, its label is
   const look = e => { const s = getComputedStyle(drawn(e)); return [s.outlineStyle, s.outlineWidth, s.boxShadow,
     s.backgroundColor, s.textDecorationLine, s.textDecorationThickness, s.borderColor].join(); };
   const visible = e => e.checkVisibility({visibilityProperty: true}) && e.getClientRects().length > 0

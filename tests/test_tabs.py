@@ -148,3 +148,28 @@ def test_the_first_page_has_at_most_twelve_rows():
 
 def test_the_first_page_needs_no_package_and_no_words_of_the_compiler():
     assert re.findall(r"trainability|\btr\.|\bstatic\b|\btraced\b", text_of(FIRST_PAGE)) == []
+
+
+LOOP = "for _ in range(10):\n"
+COMPILED = {  # the head of a function with the body of the loop, what it returns, and its call
+    "tab-nnx": ("@nnx.jit\ndef step(model, optimizer):\n", "", "step(model, optimizer)"),
+    "tab-linen": (
+        "@jax.jit\ndef step(params, state):\n",
+        "return params, state",
+        "params, state = step(params, state)",
+    ),
+    "tab-equinox": ("@eqx.filter_jit\ndef step(mlp, state):\n", "return mlp, state", "mlp, state = step(mlp, state)"),
+}
+
+
+def test_the_loops_of_the_first_page_can_be_compiled():
+    programs = []
+    for library, code in BOOK[FIRST_PAGE.stem]:
+        head, result, call = COMPILED[library]
+        before, loop = code.split(LOOP)
+        body, after = re.fullmatch(r"((?: {4}[^\n]*\n)+)(.*)", loop, re.DOTALL).groups()
+        programs.append(f"{before}{head}{body}    {result}\n{LOOP}    {call}\n{after}")
+    ran = subprocess.run(
+        [sys.executable, "-c", "\n".join(programs)], env=os.environ | ENVIRONMENT, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr

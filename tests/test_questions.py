@@ -1,4 +1,4 @@
-"""The page of questions: every answer leads to a section that answers it, and to the thread where it was asked."""
+"""The page of questions: every answer leads to a section and to the thread itself, and says what the thread asks."""
 
 import functools
 import pathlib
@@ -10,7 +10,9 @@ from bs4 import BeautifulSoup
 
 ROOT = pathlib.Path(__file__).parents[1]
 SECTION = re.compile(r"[\w-]+\.html#[\w-]+")
-THREAD = re.compile(r"https://(github\.com/[\w.-]+/[\w.-]+/(issues|pull|discussions)/\d+|[\w.-]+/.*stackoverflow\S+)")
+THREAD = re.compile(
+    r"https://(github\.com/[\w.-]+/[\w.-]+/(issues|pull|discussions)/\d+|stackoverflow\.com/questions/\d+)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,8 @@ def faults(page, site):
         sections = [link for link in links if SECTION.fullmatch(link)]
         threads = [link for link in links if THREAD.fullmatch(link)]
         found += [f"{text}: no section"] * (not sections) + [f"{text}: no public thread"] * (not threads)
+        if not re.search(r"\basks?\b", answer.get_text()):
+            found.append(f"{text}: not a word on what the thread asks")
         for name, anchor in (urllib.parse.urldefrag(link) for link in sections):
             heading = headings(site, name).get(anchor) if (site / "book" / name).exists() else None
             if heading is None or not heading.get_text().strip():
@@ -63,6 +67,12 @@ def test_answers_are_short(page):
         ("06a-differentiate-only-what-trains.html#nothing-trains", "06x.html#nothing-trains", "is no heading"),
         ("06a-differentiate-only-what-trains.html#nothing-trains", "index.html", "no section"),
         ("https://github.com/pytorch/pytorch/issues/1266", "https://github.com/pytorch/pytorch", "no public thread"),
+        (
+            "https://stackoverflow.com/questions/61998940",
+            "https://a.mirror.org/stackoverflow/61998940",
+            "no public thread",
+        ),
+        ("asks why every parameter must have", "wants to know why every parameter has", "what the thread asks"),
         ("Should it be an error if a fixed parameter reaches the optimizer?", "How do I tie weights?", "asked twice"),
     ],
 )

@@ -367,7 +367,7 @@ def move_optimizer(model: Any, optimizer: nnx.Optimizer[Any]) -> None:
     for keys, leaf in pairs:
         if keys in kept and np.shape(kept[keys]) != np.shape(leaf):
             raise ValueError(
-                f"the optimizer's state has the shape {np.shape(kept[keys])} at {path_of(keys).removesuffix('/value')} "
+                f"the optimizer's state has the shape {np.shape(kept[keys])} at {path_of(keys)} "
                 f"and should have {np.shape(leaf)}: the parameter is another one than before. Make a new optimizer."
             )
     optimizer.opt_state = nnx.data(jax.tree.unflatten(structure, [kept.get(keys, leaf) for keys, leaf in pairs]))

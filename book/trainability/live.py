@@ -196,7 +196,7 @@ def set_trainable(model: Any, where: Where | Sequence[Where], flag: bool) -> Non
     for one in wheres:
         meant = _meant_places(one, places)
         exact = [place for place in meant if place.leaf is one or place.path == one]
-        _check_can_be_set(meant, exact, flag)
+        _check_can_be_set(meant, flag)
         named |= {id(place.leaf) for place in exact}
         for place in meant:
             chosen.setdefault(id(place.leaf), set()).add(place.path)
@@ -222,12 +222,10 @@ def _can_be_set(leaf: Any, flag: bool) -> bool:
     return isinstance(leaf, nnx.Param) and not (flag and not _has_gradient(leaf))
 
 
-def _check_can_be_set(meant: list[_Place], exact: list[_Place], flag: bool) -> None:
-    stuck = [place for place in meant if not _can_be_set(place.leaf, flag)]
-    wrong = [place for place in exact if place in stuck] or (stuck if len(stuck) == len(meant) else [])
-    if not wrong:
+def _check_can_be_set(meant: list[_Place], flag: bool) -> None:
+    if any(_can_be_set(place.leaf, flag) for place in meant):
         return
-    path, leaf = wrong[0].path, wrong[0].leaf
+    path, leaf = meant[0].path, meant[0].leaf
     if isinstance(leaf, nnx.Param):
         raise TypeError(f"{path} cannot train: it is {_values(leaf)[0][1].dtype}, which has no gradient.")
     message = f"{path} never trains: it is of type {_kind(leaf)}, and only an nnx.Param has a flag."

@@ -45,7 +45,7 @@ def test_its_right_twin_is_accepted(errors):
     assert len(KINDS) >= 10
     assert {number for number, said in errors["tests/wrong_calls.py"].items() if said} <= set(KINDS)
     for number in KINDS:
-        right, wrong = (re.search(r"\btr\.(\w+)\(", LINES[line])[1] for line in (number - 1, number))
+        right, wrong = (re.search(r"\btr\.([\w.]+)\(", LINES[line])[1] for line in (number - 1, number))
         assert right == wrong or not hasattr(tr, wrong)
 
 

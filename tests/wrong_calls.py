@@ -7,10 +7,12 @@ What no checker sees: a mask in the place of parameters, because both are pytree
 import jax
 import optax
 import trainability as tr
+from flax import nnx
 
 params = {"a": 1.0, "b": 2.0}
 mask = {"a": False, "b": True}
 optimizer = optax.sgd(0.1)
+model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
 
 
 def loss(params: dict[str, jax.Array]) -> jax.Array:
@@ -72,3 +74,7 @@ tr.fit_lbfgs(loss, params, mask, optimizer)  # wrong: call-arg
 # a list of names taken for one name
 tr.entry_names(params)[0].split("/")
 tr.entry_names(params).split("/")  # wrong: attr-defined
+
+# the flag of a live model forgotten
+tr.live.set_trainable(model, "kernel", False)
+tr.live.set_trainable(model, "kernel")  # wrong: call-arg

@@ -57,7 +57,9 @@ __all__ = [
     "trainable_paths",
 ]
 
-if not TYPE_CHECKING:  # to a type checker this would say that every name is there
+if TYPE_CHECKING:  # to a type checker a __getattr__ would say that every name is there
+    from trainability import live as live
+else:
 
     def __getattr__(name: str) -> Any:
         if name == "live":

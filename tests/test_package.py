@@ -133,5 +133,5 @@ def test_readme_and_reference_page_say_how_to_install_and_import():
             assert f"{sphinx_book_zip.ZIP.name}[{extra}]" in page
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for requirement in project["dependencies"]:
-        assert f"from {requirement.partition('>=')[2]}" in readme
+        assert f" {requirement.partition('>=')[2]} " in readme
     assert project["name"] == tr.__name__

@@ -26,7 +26,7 @@ def headings(site, name):
     """The anchors of a page that have a heading, each with its text."""
     html = BeautifulSoup((site / "book" / name).read_text(encoding="utf-8"), "html.parser")
     sections = html.select("article section[id]")
-    return {section["id"]: section.find(["h1", "h2"], recursive=False) for section in sections}
+    return {section["id"]: section.find(["h1", "h2", "h3"], recursive=False) for section in sections}
 
 
 def faults(page, site):

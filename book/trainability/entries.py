@@ -71,7 +71,7 @@ def partition_entries(params: PyTree, mask: PyTree) -> tuple[PyTree, PyTree]:
     Returns:
       Two pytrees, ``(free, fixed)``, with the structure of ``params``. Where the mask has an array, they have the free
       and the fixed entries of the leaf as vectors, in the order of ``leaf.ravel()``. Where it has a Python bool, one of
-      them has the leaf as it is, as in :func:`~trainability.masks.partition`. A part that has nothing of a leaf has
+      them has the leaf as it is, as in :func:`~trainability.partition`. A part that has nothing of a leaf has
       None. Of an array that is sharded over explicit axes, the vectors are on every device: their lengths need not be
       divisible by the number of devices. Give the combined leaf its sharding again with ``jax.sharding.reshard``.
 

@@ -43,7 +43,7 @@ def path_of(key_path: tuple[Any, ...]) -> str:
     Two leaves can have the same path if a key holds a slash.
 
     Args:
-      key_path: a tuple of keys, as :func:`jax.tree_util.tree_leaves_with_path` gives it.
+      key_path: a tuple of keys, as ``jax.tree_util.tree_leaves_with_path`` gives it.
 
     >>> tree = {"encoder": {"kernel": 1.0}, "scale": (2.0, 3.0)}
     >>> [path_of(keys) for keys, _ in jax.tree.leaves_with_path(tree)]

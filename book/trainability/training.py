@@ -194,7 +194,7 @@ def fit(
       steps: how many steps, at least 1.
       args: a tuple of pytrees of arrays or numbers, such as the data. They are passed to what is compiled, not made
         part of it.
-      state: the state to go on from, of an earlier ``Fit`` or of :func:`~trainability.masks.move_state`. By default, a
+      state: the state to go on from, of an earlier ``Fit`` or of :func:`~trainability.move_state`. By default, a
         fresh one.
       batches: a pytree of arrays with a leading axis of length ``steps``; step ``i`` is given the slices ``[i]``.
       has_aux: whether the loss returns a pair, of its value and a pytree of arrays.

@@ -1,4 +1,4 @@
-"""What the tests of the package share: random pytrees for hypothesis, and checks of errors, docstrings, examples."""
+"""What the tests of the package share: random pytrees for hypothesis, and checks of errors, docstrings and examples."""
 
 import doctest
 import functools
@@ -34,7 +34,7 @@ class Pair(NamedTuple):
 
 @jax.tree_util.register_pytree_node_class
 class Picky:
-    """A class that checks in its constructor what it is given, and is made by it when JAX unflattens it."""
+    """A class whose constructor checks its argument. JAX calls the constructor to unflatten it."""
 
     def __init__(self, array):
         if not hasattr(array, "shape"):
@@ -51,7 +51,7 @@ class Picky:
 
 @jax.tree_util.register_pytree_node_class
 class Converting(Picky):
-    """A class that makes an array of what its constructor is given; of None, one of NaN."""
+    """A class whose constructor converts its argument to an array, and None to NaN."""
 
     def __init__(self, array):
         self.array = np.asarray(np.nan if array is None else array)
@@ -101,8 +101,8 @@ LIBRARIES = ["Linen", "Linen, in boxes", "NNX state", "NNX parameters", "NNX mod
 
 @functools.cache
 def trees_of_libraries():
-    """Parameters as the libraries hold them, by name."""
-    import equinox as eqx  # these two take seconds to load, and every mutant of a module would pay for them
+    """Parameters as each library stores them, by the name of the library."""
+    import equinox as eqx  # these take seconds to import, which would slow down every mutant of a module
     import haiku as hk
 
     x, key, net = jnp.ones([1, 2]), jax.random.key(0), Net(nnx.Rngs(0))
@@ -120,7 +120,7 @@ def trees_of_libraries():
 
 @st.composite
 def trees_and_masks(draw, leaves=(*FLOATS, *OTHERS), number=1):
-    """Parameters, and masks of theirs under which only what can train does."""
+    """Parameters, and masks for them in which only leaves that can train do."""
     params = draw(trees(leaves))
     able, structure = jax.tree.flatten(all_trainable(params))
     masks = [structure.unflatten([can and draw(st.booleans()) for can in able]) for _ in range(number)]
@@ -148,7 +148,7 @@ def as_arrays(tree):
 
 
 def check_error(case):
-    """`case` is a call, the kind of error that it must raise, and words that the message must hold."""
+    """`case` is a call, the kind of error that it must raise, and words that the message must contain."""
     call, kind, message = case
     with pytest.raises(kind) as caught:
         call()
@@ -164,7 +164,7 @@ def public_functions(module):
 
 
 def check_every_function_is_asked_for_its_errors(module, cases):
-    """A function whose docstring has a section `Raises` is called by one of the cases."""
+    """Every function whose docstring has a section `Raises` is called by one of the cases."""
     with_errors = {name for name, function in public_functions(module).items() if "Raises:" in inspect.getdoc(function)}
     called = {name for call, _, _ in cases.values() for name in call.__code__.co_names}
     assert with_errors and with_errors <= called
@@ -179,7 +179,7 @@ def check_examples(module):
 
 
 def on_eight_devices(code):
-    """Run code in a process of its own, on eight virtual devices: `sharded` makes an array of explicit sharding."""
+    """Run code in its own process, on eight virtual devices. There, `sharded` shards an array over an explicit axis."""
     setup = """
         import jax
         jax.config.update("jax_num_cpu_devices", 8)

@@ -170,18 +170,18 @@ ERRORS = {
     "trees of two structures": (
         lambda: moved({"a": 1.0}, {"b": 1.0}),
         ValueError,
-        "the tree before and the one after differ in structure:\nat the top the one after lacks 'a'.",
+        "the tree before and the tree after differ in structure:\nat the top the tree after lacks 'a'.",
     ),
     "a donated array": (
         lambda: moved({"a": deleted()}, {"a": jnp.ones(2)}),
         ValueError,
-        "a of the tree before was donated or deleted, and its values are gone. Keep a copy, made in time: ",
+        "a of the tree before was donated or deleted, so its values are gone. Make a copy before that: ",
     ),
-    "a word that moved": (lambda: moved(["a"], ["b"]), TypeError, "0 is a str, and a parameter is an array or a"),
+    "a word that moved": (lambda: moved(["a"], ["b"]), TypeError, "0 is a str. A parameter must be an array or a"),
     "what moved, asked while tracing": (
         lambda: jax.jit(lambda params: moved(params, {"a": 1.0}))({"a": 1.0}),
         TypeError,
-        "a is traced, and its bytes are not known: call moved outside of the jitted function.",
+        "a is traced, so its bytes are not known. Call moved outside the jitted function.",
     ),
     "a mask of another structure": (
         lambda: check_step(unchanged, PARAMS, {"a": True}, None),
@@ -202,12 +202,12 @@ ERRORS = {
     "the parameters alone": (
         lambda: check_step(lambda params, state: params, PARAMS, ONLY_B, None),
         TypeError,
-        "the step returns the parameters, the state, and what it likes, not <class 'dict'>.",
+        "the step must return a tuple (params, state, ...), not <class 'dict'>.",
     ),
     "the state first": (
         lambda: check_step(lambda params, state: (state, params), PARAMS, ONLY_B, None, steps=1),
         ValueError,
-        "the tree before and the one after differ in structure:",
+        "the tree before and the tree after differ in structure:",
     ),
 }
 

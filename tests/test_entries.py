@@ -125,7 +125,8 @@ ERRORS = {
     "a mask of another shape": (
         lambda: partition_entries(PARAMS, {**MASK, "ell": np.array([True])}),
         ValueError,
-        "ell has the shape (3,) and its mask (1,). A mask is not broadcast: np.broadcast_to(mask, (3,))",
+        "ell has the shape (3,), but its mask has the shape (1,). Masks are not broadcast: use "
+        "np.broadcast_to(mask, (3,)) if you want that.",
     ),
     "a leaf too few": (
         lambda: partition_entries(PARAMS, {"ell": True}),
@@ -140,7 +141,7 @@ ERRORS = {
     "numbers for truth values": (
         lambda: partition_entries(PARAMS, {**MASK, "ell": np.array([1, 0, 1])}),
         TypeError,
-        "an elementwise mask has boolean arrays or Python bools, and at ell there is array([1, 0, 1])",
+        "an elementwise mask must have boolean arrays or Python bools, but at ell it has array([1, 0, 1])",
     ),
     "a traced mask": (
         lambda: jax.jit(lambda flags: partition_entries(PARAMS, {**MASK, "ell": flags}))(MASK["ell"]),
@@ -155,7 +156,7 @@ ERRORS = {
     "too few entries": (
         lambda: combine_entries({**FREE, "ell": jnp.ones(1)}, FIXED, MASK),
         ValueError,
-        "at ell the mask has 2 free entries and 1 fixed ones, the parts have 1 and 1.",
+        "at ell the mask has 2 free and 1 fixed entries, but the parts have 1 and 1.",
     ),
     "a part that lacks a leaf": (
         lambda: combine_entries({"ell": jnp.ones(2)}, FIXED, MASK),
@@ -165,12 +166,12 @@ ERRORS = {
     "the parts the wrong way round": (
         lambda: combine_entries(FIXED, FREE, MASK),
         ValueError,
-        "at ell the mask has 2 free entries and 1 fixed ones, the parts have 1 and 2.",
+        "at ell the mask has 2 free and 1 fixed entries, but the parts have 1 and 2.",
     ),
     "both parts have it": (
         lambda: combine_entries({**FREE, "variance": jnp.ones(())}, FIXED, MASK),
         ValueError,
-        "the mask is False at variance, so only the fixed part may have it.",
+        "the mask is False at variance, so the fixed part must have this leaf, and the free part must not.",
     ),
 }
 

@@ -269,25 +269,25 @@ ERRORS = {
     "a flag that is none": (
         lambda: set_trainable(PARAMS, MASK, "layer", 0),
         TypeError,
-        "flag is True (trains) or False (fixed), not the number 0.",
+        "flag must be True (trains) or False (fixed), not the number 0.",
     ),
     "a place that is none": (
         lambda: set_trainable(PARAMS, MASK, 3, False),
         TypeError,
-        "where is a path, a glob, a function of path and parameter, or a list of these, not the number 3.",
+        "where must be a path, a glob, a function of path and parameter, or a list of these, not the number 3.",
     ),
     "a traced mask to set": (
         lambda: set_trainable(PARAMS, TRACED, "layer", False),
         TypeError,
-        "a static mask is needed, a pytree of Python bools, and key is an array of bool and shape ().",
+        "a static mask is needed (a pytree of Python bools), but key is an array of bool and shape ().",
     ),
     "a traced mask to partition": (
         lambda: partition(PARAMS, TRACED),
         TypeError,
-        "a static mask is needed, a pytree of Python bools, and key is an array of bool and shape (). "
-        "For a mask of known truth values: jax.tree.map(bool, mask).",
+        "a static mask is needed (a pytree of Python bools), but key is an array of bool and shape (). "
+        "Convert the mask with jax.tree.map(bool, mask).",
     ),
-    "numbers for bools": (lambda: partition([1.0], [1]), TypeError, "0 is the number 1. For a mask of known"),
+    "numbers for bools": (lambda: partition([1.0], [1]), TypeError, "0 is the number 1. Convert the mask with"),
     "a traced mask to summarise": (lambda: masks.summary(PARAMS, TRACED), TypeError, "a static mask is needed"),
     "a traced mask to move to": (
         lambda: move_state(PARAMS, MASK, TRACED, ADAM, STATE),
@@ -328,48 +328,49 @@ ERRORS = {
     "another constant of a class": (
         lambda: partition(jax.tree_util.Partial(abs, 1.0), jax.tree_util.Partial(max, True)),
         ValueError,
-        "at the top both have a Partial, but not the same one: ",
+        "at the top both have a Partial, but the two differ: ",
     ),
     "an array of flags": (
         lambda: stop_fixed([jnp.ones(2)], [jnp.array([True, False])]),
         TypeError,
-        "a mask has one truth value for a leaf, a Python bool or a boolean array of shape (), and at 0 there is an "
-        "array of bool and shape (2,).",
+        "each leaf of a mask must be a Python bool or a boolean array of shape (), but 0 is an array of bool and shape "
+        "(2,).",
     ),
     "numbers as a traced mask": (
         lambda: stop_fixed([1.0], [jnp.array(1)]),
         TypeError,
-        "and at 0 there is an array of int32",
+        "but 0 is an array of int32",
     ),
     "a word among the parameters": (
         lambda: all_trainable({"a": "word"}),
         TypeError,
-        "a is a str, and a parameter is an array or a number.",
+        "a is a str. A parameter must be an array or a number.",
     ),
     "both parts have it": (
         lambda: combine({"a": 1.0, "b": 1.0}, {"a": None, "b": 2.0}),
         ValueError,
-        "both parts have a leaf at b: they are not of one partition.",
+        "both parts have a leaf at b. Combine the two parts of one partition.",
     ),
     "a sub-tree in the place of a hole": (
         lambda: combine({"a": None}, {"a": {"b": 1.0}}),
         ValueError,
-        "the first part and the second differ in structure:\nat a the first part has a leaf, the second a dict.",
+        "the first part and the second part differ in structure:\nat a the first part has a leaf, the "
+        "second part a dict.",
     ),
     "neither part has it": (
         lambda: combine({"a": None, "b": None}, {"a": 1.0, "b": None}, {"a": False, "b": True}),
         ValueError,
-        "the mask is True at b, and neither part has a leaf there: they are not of this partition.",
+        "the mask is True at b, but neither part has a leaf there. Combine the parts that this mask made.",
     ),
     "the wrong part has it": (
         lambda: combine({"a": None, "b": 2.0}, {"a": 1.0, "b": None}, {"a": False, "b": False}),
         ValueError,
-        "the mask is False at b, and the wrong part has a leaf there: they are not of this partition.",
+        "the mask is False at b, but the wrong part has a leaf there. Combine the parts that this mask made.",
     ),
     "a leaf where the mask has None": (
         lambda: combine([2.0], [None], [None]),
         ValueError,
-        "the mask is None at 0, and the wrong part has a leaf there",
+        "the mask is None at 0, but the wrong part has a leaf there",
     ),
     "the mask of another tree": (
         lambda: combine([2.0], [None], [True, True]),
@@ -380,8 +381,8 @@ ERRORS = {
     "a path of two places": (
         lambda: set_trainable({"a": {"b": True}, "a/b": True}, {"a": {"b": True}, "a/b": True}, "a/b", False),
         ValueError,
-        "'a/b' is the path of 2 places, since a key holds a slash: ['a']['b'] and ['a/b']. Say which by a function, "
-        "such as lambda path, leaf: leaf is params['a/b'].",
+        "'a/b' is the path of 2 places, because a key contains a slash: ['a']['b'] and ['a/b']. Select one with "
+        "a function, such as lambda path, leaf: leaf is params['a/b'].",
     ),
     "an empty list": (
         lambda: set_trainable(PARAMS, MASK, [], False),
@@ -408,12 +409,12 @@ ERRORS = {
     "a large tree with nothing like it": (
         lambda: set_trainable([True] * 11, [True] * 11, "encoder", False),
         NoMatchError,
-        "'encoder' matches no leaf. There are 11 leaves, the first is 0.",
+        "'encoder' matches no leaf. There are 11 leaves. The first is 0.",
     ),
     "a NumPy bool as flag": (
         lambda: set_trainable(PARAMS, MASK, "layer", np.bool_(False)),
         TypeError,
-        "flag is True (trains) or False (fixed), not a NumPy bool: bool(flag).",
+        "flag must be True (trains) or False (fixed), not a NumPy bool. Use bool(flag).",
     ),
     "a word as flag": (lambda: set_trainable(PARAMS, MASK, "layer", "False"), TypeError, "not the string 'False'."),
     "parameters for a flag": (
@@ -424,13 +425,13 @@ ERRORS = {
     "NumPy bools in a mask": (
         lambda: partition([1.0, 2.0], [True, np.bool_(False)]),
         TypeError,
-        "1 is a NumPy bool. For a mask of known truth values: jax.tree.map(bool, mask).",
+        "1 is a NumPy bool. Convert the mask with jax.tree.map(bool, mask).",
     ),
     "words in a mask": (
         lambda: partition([1.0], ["False"]),
         TypeError,
-        "0 is the string 'False'. Every string that is not empty is true for Python, 'False' too, so say which one "
-        "trains: jax.tree.map(lambda word: word == 'trains', mask).",
+        "0 is the string 'False'. In Python every non-empty string is true, even 'False'. Say which word means that a "
+        "leaf trains: jax.tree.map(lambda word: word == 'trains', mask).",
     ),
     "parameters in place of a mask": (
         lambda: set_trainable(PARAMS, PARAMS, "layer", False),
@@ -440,30 +441,30 @@ ERRORS = {
     "an elementwise mask": (
         lambda: partition([jnp.ones(2)], [np.array([True, False])]),
         TypeError,
-        "For masks of parts of arrays there are partition_entries and combine_entries.",
+        "For masks of parts of arrays, use partition_entries and combine_entries.",
     ),
     "a mask that is traced now": (
         lambda: jax.jit(lambda mask: partition(PARAMS, mask))(TRACED),
         TypeError,
-        "key is a traced array of bool and shape (). While JAX traces, its truth value is not known: close over the ",
+        "key is a traced array of bool and shape (). Its truth value is not known while JAX traces. Close over the ",
     ),
     "a traced mask to list": (lambda: trainable_paths(TRACED), TypeError, "a static mask is needed"),
     "a container that converts flags": (
         lambda: all_fixed({"a": Converting(np.ones(2))}),
         TypeError,
-        "a container has changed what it was given. This happened where the containers of the tree (Converting) were "
-        "made anew with bools in place of the leaves.",
+        "a container has changed what it was given. This happened when JAX rebuilt the containers of the tree "
+        "(Converting) with bools in place of the leaves.",
     ),
     "a container that converts None": (
         lambda: partition({"a": Converting(np.ones(2))}, {"a": mask_of_converting()}),
         TypeError,
-        "a container has changed what it was given. This happened where the containers of the tree (Converting) were "
-        "made anew with None in place of some leaves.",
+        "a container has changed what it was given. This happened when JAX rebuilt the containers of the tree "
+        "(Converting) with None in place of some leaves.",
     ),
     "parts of two trees": (
         lambda: combine({"a": 1.0}, {"b": None}),
         ValueError,
-        "the first part and the second differ in structure:\nat the top the second lacks 'a'.",
+        "the first part and the second part differ in structure:\nat the top the second part lacks 'a'.",
     ),
     "a state of the wrong part": (
         lambda: move_state(PARAMS, MASK, MASK, ADAM, ADAM.init(PARAMS["layer"])),
@@ -543,10 +544,10 @@ def test_summary_has_so_many_rows_and_counts_all_leaves():
     table = masks.summary(params, all_trainable(params))
     assert len(table.rows) == 100 and str(table).count("\n") == 102
     assert str(table).splitlines()[-2:] == [
-        "… and 3 leaves more, without a row",
+        "… and 3 more, not shown",
         "206 of 206 numbers train (824 of 824 bytes)",
     ]
-    assert "<p>… and 3 leaves more, without a row</p>" in table._repr_html_()
+    assert "<p>… and 3 more, not shown</p>" in table._repr_html_()
     assert len(masks.summary(params, all_trainable(params), max_rows=103).rows) == 103
     assert "more" not in str(masks.summary(params, all_trainable(params), max_rows=103))
 

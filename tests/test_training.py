@@ -746,17 +746,17 @@ ERRORS = {
     "progress under vmap": (
         lambda: jax.vmap(lambda x: fit(lambda y: y**2, x, True, ADAM, 1, progress=print).params)(jnp.ones(2)),
         ValueError,
-        "progress is called from Python between steps, which cannot be done under a transformation",
+        "progress is called from Python between steps, which does not work under a transformation",
     ),
     "progress in a loss that is traced": (
         lambda: jax.jit(lambda x: fit(lambda y: (x - y) ** 2, 1.0, True, ADAM, 1, progress=print).params)(1.0),
         ValueError,
-        "progress is called from Python between steps, which cannot be done under a transformation",
+        "progress is called from Python between steps, which does not work under a transformation",
     ),
     "L-BFGS under vmap": (
         lambda: jax.vmap(lambda x: fit_lbfgs(lambda y: (x - y) ** 2, 1.0, True).params)(jnp.ones(2)),
         ValueError,
-        "fit_lbfgs runs scipy from Python, which cannot be done under a transformation",
+        "fit_lbfgs runs scipy from Python, which does not work under a transformation",
     ),
     "a tolerance that is none": (
         lambda: fit_lbfgs(loss_fn, PARAMS, A_FIXED, gtol=-1),
@@ -766,7 +766,7 @@ ERRORS = {
     "bounds that are no pair": (
         lambda: fit_lbfgs(loss_fn, PARAMS, A_FIXED, bounds={"b": 3}),
         TypeError,
-        "bounds is a pair (low, high), not dict: None where there is no bound.",
+        "bounds must be a pair (low, high), not a dict. Use None where there is no bound.",
     ),
     "bounds of another structure": (
         lambda: fit_lbfgs(loss_fn, PARAMS, A_FIXED, bounds=({"b": 0.0}, None)),
@@ -776,7 +776,7 @@ ERRORS = {
     "bounds of another shape": (
         lambda: fit_lbfgs(loss_fn, PARAMS, A_FIXED, bounds=(None, {**NOTHING_HERE, "b": np.ones(3)})),
         ValueError,
-        "the upper bound at b has the shape (3,), the parameter (2,).",
+        "the upper bound at b has the shape (3,), but the parameter has (2,).",
     ),
     "a start outside its bounds": (
         lambda: fit_lbfgs(loss_fn, PARAMS, A_FIXED, bounds=(0, None)),
@@ -786,17 +786,17 @@ ERRORS = {
     "a loss for each number": (
         lambda: fit(lambda params: params["b"], PARAMS, A_FIXED, ADAM, 1),
         ValueError,
-        "the loss must be a scalar, of shape (), and it has the shape (2,). Return its mean or its sum.",
+        "the loss must be a scalar, of shape (), but it has the shape (2,). Return its mean or its sum.",
     ),
     "a loss and something else": (
         lambda: fit(lambda params: (loss_fn(params), 1), PARAMS, A_FIXED, ADAM, 1),
         ValueError,
-        "it is <class 'tuple'>. If it returns something beside its value: fit(…, has_aux=True).",
+        "it is <class 'tuple'>. If it also returns something else, use fit(…, has_aux=True).",
     ),
     "an integer loss": (
         lambda: fit_lbfgs(lambda params: jnp.array(1), PARAMS, A_FIXED),
         TypeError,
-        "the loss must be a floating point number, and it is int32.",
+        "the loss must be a floating point number, but it is int32.",
     ),
     "a loss that is not finite": (
         lambda: fit(lambda params: jnp.log(-1.0 * loss_fn(params)), PARAMS, A_FIXED, ADAM, 1),
@@ -827,7 +827,7 @@ ERRORS = {
     "too few batches": (
         lambda: fit(loss_on, PARAMS, A_FIXED, ADAM, 4, batches=TARGETS),
         ValueError,
-        "a leading axis of 4, one slice for each step, and target has the shape (3, 2).",
+        "a leading axis of 4, one slice for each step, but target has the shape (3, 2).",
     ),
     "the state of all parameters": (
         lambda: fit(loss_fn, PARAMS, A_FIXED, ADAM, 1, state=ADAM.init(partition(PARAMS, BOTH)[0])),
@@ -842,7 +842,7 @@ ERRORS = {
     "a complex number in L-BFGS": (
         lambda: fit_lbfgs(lambda z: jnp.abs(z) ** 2, jnp.array(1j), True),
         TypeError,
-        "the parameter is complex64, and scipy's numbers are real.",
+        "the parameter is complex64, but L-BFGS-B needs real numbers.",
     ),
 }
 NOTHING_HERE = dict.fromkeys(PARAMS)

@@ -1,13 +1,15 @@
-"""What trains is data beside the parameters: masks, parts and training loops for any pytree of JAX.
+"""Keep some parameters fixed while the others train: masks, partitions and training loops for any JAX pytree.
 
 >>> import trainability as tr
 >>> params = {"encoder": 1.0, "head": 2.0}
 >>> tr.all_fixed(params, but="head")
 {'encoder': False, 'head': True}
 
-Every public name is here, but those of ``trainability.live``, for models of Flax NNX, which is loaded when it is first
-used: Flax is an extra. The other modules are ``masks``, ``checks`` of what moved, ``entries`` for parts of arrays, and
-``training`` for the loops.
+A mask is data beside the parameters: a pytree with their structure, in which True means that a leaf trains.
+
+Every public name is here, except those of ``trainability.live``. That module is for Flax NNX models and is imported
+when it is first used, because Flax is an optional dependency. The other modules are ``masks``, ``checks`` for what
+moved, ``entries`` for parts of arrays, and ``training`` for the loops.
 """
 
 import importlib
@@ -57,7 +59,7 @@ __all__ = [
     "trainable_paths",
 ]
 
-if TYPE_CHECKING:  # to a type checker a __getattr__ would say that every name is there
+if TYPE_CHECKING:  # with a __getattr__ a type checker would accept any name
     from trainability import live as live
 else:
 

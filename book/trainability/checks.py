@@ -1,4 +1,4 @@
-"""What moved between two trees, and one call for a reader's own tests: does a training step move what it should?"""
+"""Which leaves moved between two trees, and a check for your own tests: does a training step move what it should?"""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ import numpy as np
 from trainability.masks import _check_mask, _check_structure, _dtype, _is_deleted, _is_key, _rebuild, path_of
 
 PyTree = Any
-_MOST_PATHS = 10  # in a message
+_MOST_PATHS = 10  # that a message lists
 
 
 def moved(before: PyTree, after: PyTree) -> PyTree:
-    """Which leaves are not what they were, to the last bit.
+    """Which leaves changed between two trees, compared bit for bit.
 
-    Bytes are compared. So ``-0.0`` that has become ``0.0`` has moved, and a NaN or a random key that stayed has not.
-    A leaf whose shape or dtype is another one has moved, too.
+    The bytes are compared. So a ``-0.0`` that became ``0.0`` has moved. A NaN or a random key has moved only if
+    its bytes changed. A leaf whose shape or dtype changed has moved, too.
 
     Args:
-      before, after: pytrees of one structure, of arrays of any shapes and dtypes, or of Python numbers.
+      before, after: pytrees with the same structure, of arrays of any shapes and dtypes, or of Python numbers.
 
     Returns:
-      A pytree of that structure, with a Python bool for each leaf, as a mask has: True where it moved.
+      A pytree with that structure and, as in a mask, a Python bool for each leaf: True if the leaf moved.
 
     Raises:
-      ValueError: the trees differ in structure; the message names the first place. Or an array was donated or deleted,
-        and there is nothing left to compare.
-      TypeError: a leaf is neither an array nor a number, or is traced.
+      ValueError: the trees differ in structure (the message names the first place); or an array was donated or deleted,
+        so there is nothing left to compare.
+      TypeError: a leaf is neither an array nor a number, or it is traced; or a container changes the bools that are put
+        into it.
 
     >>> before = {"a": jnp.array([1.0, jnp.nan]), "b": jnp.array(0.0)}
     >>> moved(before, {"a": jnp.array([1.0, jnp.nan]), "b": jnp.array(-0.0)})
     {'a': False, 'b': True}
     """
-    _check_structure(before, after, ("the tree before", "the one after"))
+    _check_structure(before, after, ("the tree before", "the tree after"))
     pairs, structure = jax.tree_util.tree_flatten_with_path(before)
     flags = [
         leaf is not other and _bits(keys, leaf, "before") != _bits(keys, other, "after")
@@ -46,17 +47,17 @@ def moved(before: PyTree, after: PyTree) -> PyTree:
 
 
 def _bits(keys: tuple[Any, ...], leaf: Any, when: str) -> tuple[Any, ...]:
-    """All that there is to compare of a leaf."""
+    """What is compared of a leaf: its dtype, shape and bytes."""
     dtype = leaf.dtype if hasattr(leaf, "dtype") else _dtype(path_of(keys), leaf)
     if isinstance(leaf, jax.core.Tracer):
         raise TypeError(
-            f"{path_of(keys) or 'the leaf'} is traced, and its bytes are not known: call moved outside of the jitted "
+            f"{path_of(keys) or 'the leaf'} is traced, so its bytes are not known. Call moved outside the jitted "
             f"function."
         )
     if _is_deleted(leaf):
         raise ValueError(
-            f"{path_of(keys) or 'the leaf'} of the tree {when} was donated or deleted, and its values are gone. Keep a "
-            f"copy, made in time: jax.tree.map(jnp.copy, params)."
+            f"{path_of(keys) or 'the leaf'} of the tree {when} was donated or deleted, so its values are gone. Make a "
+            f"copy before that: jax.tree.map(jnp.copy, params)."
         )
     if _is_key(dtype):
         leaf = jax.random.key_data(leaf)
@@ -72,29 +73,29 @@ def check_step(
     *args: Any,
     steps: int = 3,
 ) -> None:
-    """For your own tests: run a training step and say which fixed leaf moved and which trainable one did not.
+    """Run a training step a few times, and raise an error if a fixed leaf moved or a trainable one did not.
 
-    One step is not enough to tell: in the first step of a warm-up the learning rate is zero, and nothing moves at all.
-    Run as many as your schedule needs to reach a rate that is not zero. In low precision a small weight decay may take
-    many steps to show, so test with the parameters in float32, or with a larger decay.
+    Call it in your own tests. One step is not enough: in the first step of a warm-up the learning rate is zero, and
+    nothing moves. Run as many steps as your schedule needs to reach a rate that is not zero. In low precision it may
+    take many steps until a small weight decay changes a parameter, so test in float32, or with a larger decay.
 
     Args:
-      step: your training step, jitted or not: ``step(params, state, *args)`` returns the new parameters and the new
-        state first, then what it likes.
-      params: the parameters, a pytree of arrays or Python numbers. A copy is trained, so a step may donate its own.
-      trainable: a static mask, which says what the step should train.
-      state: what the step carries beside the parameters, such as the optimizer's state. It is copied, too.
-      *args: what each step is given after these, such as a batch.
+      step: your training step, jitted or not. ``step(params, state, *args)`` returns a tuple of the new parameters, the
+        new state, and anything else.
+      params: the parameters, a pytree of arrays or Python numbers. The step gets a copy, so it may donate them.
+      trainable: a static mask of what the step should train.
+      state: what the step carries along with the parameters, such as the optimizer's state. It is copied, too.
+      *args: further arguments of each step, such as a batch.
       steps: how many steps to run, at least 1.
 
     Raises:
-      AssertionError: a fixed leaf is not bit for bit what it was, or a trainable one is, after all the steps. The
-        message has the paths of both.
-      ValueError: the mask and ``params`` differ in structure, or so do the parameters that the step returns; nothing
-        trains; ``steps`` is not at least 1.
-      TypeError: the mask is not static, or the step does not return a pair.
+      AssertionError: after all steps, a fixed leaf has changed, or a trainable leaf is bit for bit what it was. The
+        message lists the paths of both.
+      ValueError: ``params`` differs in structure from the mask, or from the parameters that the step returns; nothing
+        trains; ``steps`` is not a positive integer.
+      TypeError: the mask is not static, or the step does not return a tuple of two or more.
 
-    >>> def step(params, velocity):  # momentum: the mask stops the gradient and forgets the velocity
+    >>> def step(params, velocity):  # momentum: the gradient of a is zero, but its velocity may not be
     ...     gradient = {"a": 0.0, "b": 1.0}
     ...     velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, gradient)
     ...     return jax.tree.map(lambda p, v: p - 0.1 * v, params, velocity), velocity
@@ -114,7 +115,7 @@ def check_step(
     for _ in range(steps):
         result = step(now, state, *args)
         if not isinstance(result, tuple) or len(result) < 2:
-            raise TypeError(f"the step returns the parameters, the state, and what it likes, not {type(result)}.")
+            raise TypeError(f"the step must return a tuple (params, state, ...), not {type(result)}.")
         now, state = result[:2]
     pairs = zip(jax.tree.leaves_with_path(trainable), jax.tree.leaves(moved(params, now)), strict=True)
     flags = [(path_of(keys) or "the parameter", train, has_moved) for (keys, train), has_moved in pairs]
@@ -127,11 +128,11 @@ def check_step(
 
 
 def _copied(leaf: Any) -> Any:
-    """A copy that a step may donate. Only arrays are copied: a state may hold other things."""
+    """A copy that a step may donate. Only arrays are copied: a state may contain other objects."""
     return jnp.copy(leaf) if isinstance(leaf, jax.Array) else leaf
 
 
 def _some(paths: list[str]) -> str:
-    """Some paths, and how many more there are."""
+    """The first few paths, and how many more there are."""
     more = f" and {len(paths) - _MOST_PATHS} more" if len(paths) > _MOST_PATHS else ""
     return ", ".join(paths[:_MOST_PATHS]) + more

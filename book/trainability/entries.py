@@ -1,7 +1,8 @@
 """Masks for parts of arrays: some lengthscales, some rows of an embedding.
 
-An *elementwise mask* is a pytree with the structure of the parameters and, for each leaf, a boolean array of the leaf's
-shape, or a Python bool that speaks for the whole leaf. True trains. Nothing here changes its arguments.
+An *elementwise mask* is a pytree with the structure of the parameters. For each parameter it has a boolean array of the
+same shape, or one Python bool for the whole parameter. True means that an entry trains. No function here changes its
+arguments.
 """
 
 from __future__ import annotations
@@ -19,14 +20,13 @@ _NAMES = {True: "free", False: "fixed"}
 
 
 def entry_names(params: PyTree) -> list[str]:
-    """The name of each number in the parameters, in the order in which a vector of all of them has them.
+    """The name of each number in the parameters, in the order of ``jax.flatten_util.ravel_pytree``.
 
     Args:
       params: a pytree of arrays of any shapes, or of Python numbers. None has no entries.
 
     Returns:
-      A list of as many names as there are numbers, in the order of ``jax.flatten_util.ravel_pytree``: the path, and for
-      arrays with axes the index.
+      A list with one name for each number: the path of the leaf, followed by the index if the leaf has axes.
 
     >>> entry_names({"kernel": jnp.ones([1, 2]), "scale": 2.0})
     ['kernel[0, 0]', 'kernel[0, 1]', 'scale']
@@ -39,18 +39,20 @@ def entry_names(params: PyTree) -> list[str]:
 
 
 def _check_flags(path: str, flags: Any) -> None:
-    """That the mask of one leaf is a Python bool or a known array of truth values."""
+    """Check that the mask of one leaf is a Python bool or a boolean array with known values."""
     if isinstance(flags, jax.core.Tracer):
         raise TypeError(
-            f"the mask of {path} is traced. It decides the shapes of the parts, so it must be known while JAX traces: "
-            f"make it outside of the jitted function, and do not pass it as an argument."
+            f"the mask of {path} is traced. It decides the shapes of the parts, so make it outside the jitted "
+            f"function, and do not pass it as an argument."
         )
     if not isinstance(flags, bool) and getattr(flags, "dtype", None) != np.bool_:
-        raise TypeError(f"an elementwise mask has boolean arrays or Python bools, and at {path} there is {flags!r}.")
+        raise TypeError(
+            f"an elementwise mask must have boolean arrays or Python bools, but at {path} it has {flags!r}."
+        )
 
 
 def _on_every_device(leaf: Any) -> Any:
-    """The array without its sharding over explicit axes, where JAX asks how the result of indexing is to be sharded."""
+    """The array, replicated if it is sharded over explicit axes: otherwise JAX needs a sharding for what is indexed."""
     sharding = jax.typeof(leaf).sharding
     if all(axes is None for axes in sharding.spec):
         return leaf
@@ -58,28 +60,29 @@ def _on_every_device(leaf: Any) -> Any:
 
 
 def partition_entries(params: PyTree, mask: PyTree) -> tuple[PyTree, PyTree]:
-    """Split the parameters, entry by entry, into what trains and what is fixed.
+    """Split the parameters, entry by entry, into the free part, which trains, and the fixed part.
 
-    Each number goes into one part and is not in the other. An optimizer that is given the free part has no hold on the
-    fixed entries, whatever it does: decay, momentum, a line search.
+    Each number goes into exactly one part. An optimizer that gets only the free part cannot move the fixed entries,
+    whether by weight decay, momentum or a line search.
 
     Args:
       params: a pytree of arrays of any shapes and dtypes, or of Python numbers.
-      mask: a pytree of that structure. For each leaf it has a boolean array of the leaf's shape, or a Python bool,
-        which speaks for the whole leaf. True trains. The arrays must be known while JAX traces.
+      mask: a pytree with the same structure. For each leaf it has a boolean array of the same shape, or a Python bool
+        for the whole leaf. True means that an entry trains. The arrays must not be traced.
 
     Returns:
       Two pytrees, ``(free, fixed)``, with the structure of ``params``. Where the mask has an array, they have the free
       and the fixed entries of the leaf as vectors, in the order of ``leaf.ravel()``. Where it has a Python bool, one of
-      them has the leaf as it is, as in :func:`~trainability.partition`. A part that has nothing of a leaf has
-      None. Of an array that is sharded over explicit axes, the vectors are on every device: their lengths need not be
-      divisible by the number of devices. Give the combined leaf its sharding again with ``jax.sharding.reshard``.
+      them has the whole leaf, as in :func:`~trainability.partition`. A part that has no entry of a leaf has None
+      there. If an array is sharded over explicit axes, its vectors are replicated on every device, because their
+      lengths may not be divisible by the number of devices. ``jax.sharding.reshard`` restores the sharding of the
+      combined leaf.
 
     Raises:
-      ValueError: the parameters and the mask differ in structure, or a leaf and its mask in shape; the message names
-        the first place.
-      TypeError: the mask is traced, or has something other than truth values; or it lets entries train that have no
-        gradient (integers, bools, random keys).
+      ValueError: the parameters and the mask differ in structure, or a leaf and its mask differ in shape; the message
+        names the first place.
+      TypeError: the mask is traced; it has a leaf that is neither a bool nor a boolean array; or it is True for entries
+        that have no gradient (integers, bools, random keys).
 
     >>> params = {"lengthscales": jnp.array([0.5, 1.0, 2.0]), "variance": jnp.array(1.5)}
     >>> mask = {"lengthscales": np.array([True, False, True]), "variance": False}
@@ -96,8 +99,8 @@ def partition_entries(params: PyTree, mask: PyTree) -> tuple[PyTree, PyTree]:
         _check_flags(path, flags)
         if not isinstance(flags, bool) and np.shape(flags) != np.shape(leaf):
             raise ValueError(
-                f"{path} has the shape {np.shape(leaf)} and its mask {np.shape(flags)}. A mask is not broadcast: "
-                f"np.broadcast_to(mask, {np.shape(leaf)}) if that is what you mean."
+                f"{path} has the shape {np.shape(leaf)}, but its mask has the shape {np.shape(flags)}. Masks are not "
+                f"broadcast: use np.broadcast_to(mask, {np.shape(leaf)}) if you want that."
             )
         if np.any(flags) and not _can_train(path, leaf):
             raise _cannot_train(path, leaf)
@@ -117,22 +120,22 @@ def partition_entries(params: PyTree, mask: PyTree) -> tuple[PyTree, PyTree]:
 
 
 def combine_entries(free: PyTree, fixed: PyTree, mask: PyTree) -> PyTree:
-    """Put the parts that :func:`partition_entries` made together again, each entry in its place.
+    """Join the two parts that :func:`partition_entries` returned, with each entry in its place.
 
     Args:
-      free, fixed: pytrees of the structure of ``mask``: vectors where the mask has arrays, and None where a part has
-        nothing.
+      free, fixed: pytrees with the structure of ``mask``: vectors where the mask has arrays, whole leaves where it has
+        Python bools, and None where a part has nothing.
       mask: the elementwise mask of the partition.
 
     Returns:
-      The parameters, every entry bit for bit as it was in its part. The place of each entry is a constant of the
-      program that is compiled, so of a very large array of which a few rows train, split the rows off by hand:
-      ``table.at[rows].set(free_rows)``.
+      The parameters, with every entry bit for bit as it was in its part. The places of the entries are constants of the
+      compiled program. If only a few rows of a very large array train, split off these rows by hand instead, and put
+      them back with ``table.at[rows].set(free_rows)``.
 
     Raises:
-      ValueError: a part and the mask differ in structure, or a part has another number of entries than the mask says;
-        the message names the first place.
-      TypeError: the mask is traced, or has something other than truth values.
+      ValueError: a part and the mask differ in structure, or in the number of entries; the message names the first
+        place.
+      TypeError: the mask is traced, or has a leaf that is neither a bool nor a boolean array.
 
     >>> mask = {"lengthscales": np.array([True, False, True])}
     >>> free, fixed = partition_entries({"lengthscales": jnp.array([0.5, 1.0, 2.0])}, mask)
@@ -149,17 +152,21 @@ def combine_entries(free: PyTree, fixed: PyTree, mask: PyTree) -> PyTree:
         parts = (free, fixed)
         if isinstance(flags, bool):
             if [part is not None for part in parts] != [flags, not flags]:
-                raise ValueError(f"the mask is {flags} at {path}, so only the {_NAMES[flags]} part may have it.")
+                names = _NAMES[flags], _NAMES[not flags]
+                raise ValueError(
+                    f"the mask is {flags} at {path}, so the {names[0]} part must have this leaf, and the {names[1]} "
+                    f"part must not."
+                )
             return free if flags else fixed
         flags = np.asarray(flags)
         expected = int(flags.sum()), int((~flags).sum())
         numbers = tuple(0 if part is None else np.size(part) for part in parts)
         if numbers != expected:
             raise ValueError(
-                f"at {path} the mask has {expected[0]} free entries and {expected[1]} fixed ones, the parts have "
+                f"at {path} the mask has {expected[0]} free and {expected[1]} fixed entries, but the parts have "
                 f"{numbers[0]} and {numbers[1]}."
             )
-        # the places of the free entries and then of the fixed ones; sorting them says where each entry came from
+        # the positions of the free entries, then of the fixed ones; argsort says where each entry comes from
         places = np.concatenate([np.flatnonzero(flags), np.flatnonzero(~flags)])
         entries = jnp.concatenate([_on_every_device(part) for part in parts if part is not None])
         return entries[np.argsort(places)].reshape(flags.shape)

@@ -1,8 +1,8 @@
 """Masks: which parameters train, as data beside the parameters.
 
-A mask is a pytree with the structure of the parameters and one truth value for each leaf. True trains. In a *static*
-mask the truth values are Python bools; in a *traced* mask they are boolean arrays without axes, passed to a jitted
-function. Nothing here changes its arguments: every function returns new pytrees.
+A mask is a pytree with the structure of the parameters and one truth value for each leaf. True means that the leaf
+trains. In a *static* mask the truth values are Python bools. In a *traced* mask they are boolean arrays of shape
+``()``, passed to a jitted function. No function here changes its arguments: each returns new pytrees.
 """
 
 from __future__ import annotations
@@ -24,26 +24,29 @@ import optax
 PyTree = Any
 Where = str | Callable[[str, Any], bool]
 _LEAF = jax.tree.structure(0)
-_MOST_PATHS = 10  # in a message
+_MOST_PATHS = 10  # that a message lists
 
 
 class NoMatchError(LookupError):
-    """Nothing in the parameters is meant by ``where``. The message lists the nearest paths."""
+    """No leaf of the parameters matches ``where``. The message lists the paths, or the nearest names."""
 
 
 # ---- paths and leaves ------------------------------------------------------------------------------------------------
 
 
 def path_of(key_path: tuple[Any, ...]) -> str:
-    """The path of a leaf, written like ``encoder/kernel``, from JAX's tuple of keys.
+    """The path of a leaf, such as ``encoder/kernel``, from JAX's tuple of keys.
 
-    A last key that is an attribute called ``value`` is left out. Flax keeps a parameter there when it puts it in a box:
-    an ``nnx.Variable``, or a Linen parameter that knows how it is partitioned over devices.
+    If the last key is an attribute named ``value``, it is left out. Flax stores a parameter there when it wraps it in a
+    box: an ``nnx.Variable``, or a Linen parameter with metadata on its partitioning over devices.
 
-    Two leaves can have the same path if a key holds a slash.
+    Two leaves can have the same path if a key contains a slash.
 
     Args:
-      key_path: a tuple of keys, as ``jax.tree_util.tree_leaves_with_path`` gives it.
+      key_path: a tuple of keys, as ``jax.tree_util.tree_leaves_with_path`` returns them.
+
+    Returns:
+      The keys as a string, joined by slashes.
 
     >>> tree = {"encoder": {"kernel": 1.0}, "scale": (2.0, 3.0)}
     >>> [path_of(keys) for keys, _ in jax.tree.leaves_with_path(tree)]
@@ -66,20 +69,20 @@ def _paths_and_leaves(tree: PyTree) -> list[tuple[str, Any]]:
 
 
 def _dtype(path: str, leaf: Any) -> Any:
-    """The dtype of a parameter, an array or a Python number."""
+    """The dtype of a parameter, which is an array or a Python number."""
     if hasattr(leaf, "dtype"):
         return leaf.dtype
     if isinstance(leaf, (bool, int, float, complex)):
         return jnp.result_type(leaf)
-    raise TypeError(f"{path or 'the parameter'} is a {type(leaf).__name__}, and a parameter is an array or a number.")
+    raise TypeError(f"{path or 'the parameter'} is a {type(leaf).__name__}. A parameter must be an array or a number.")
 
 
 def _can_train(path: str, leaf: Any) -> bool:
-    """Whether a leaf has a gradient: floating or complex, and neither integer, boolean nor a random key."""
+    """Whether a leaf has a gradient: floating point and complex ones do; integers, bools and random keys do not."""
     return _has_gradient(_dtype(path, leaf))
 
 
-@functools.cache  # a tree has few dtypes, and JAX takes some microseconds to answer
+@functools.cache  # a tree has few dtypes, and issubdtype takes some microseconds
 def _has_gradient(dtype: Any) -> bool:
     return bool(jnp.issubdtype(dtype, jnp.inexact))
 
@@ -98,7 +101,7 @@ def _cannot_train(path: str, leaf: Any) -> TypeError:
 
 
 def _is_hole(node: Any) -> bool:
-    """What a part has where the leaf is in the other one."""
+    """Whether a node of a part is None, which means that the leaf is in the other part."""
     return node is None
 
 
@@ -106,14 +109,14 @@ def _is_hole(node: Any) -> bool:
 
 
 def _structure(tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> Any:
-    """The structure of a pytree. JAX's type for it has none of its attributes."""
+    """The structure of a pytree, as Any: JAX's type for it does not declare its attributes."""
     return jax.tree.structure(tree, is_leaf)
 
 
 def _difference(
     first: PyTree, second: PyTree, names: tuple[str, str], is_leaf: Callable[[Any], bool] | None = None, path: str = ""
 ) -> str:
-    """Where and how the structure of two pytrees first differs. To be asked only if it does."""
+    """Where and how the structures of two pytrees first differ. Call it only if they do."""
 
     def one_level(node):
         def stop(child):
@@ -140,7 +143,7 @@ def _difference(
         for node_structure, node in ((structure, first), (other_structure, second))
     ]
     if kinds[0] == kinds[1]:
-        return f"{place} both have {kinds[0]}, but not the same one: {structure} and {other_structure}"
+        return f"{place} both have {kinds[0]}, but the two differ: {structure} and {other_structure}"
     return f"{place} {names[0]} has {kinds[0]}, {names[1]} {kinds[1]}"
 
 
@@ -157,7 +160,7 @@ def _check_structure(
     names: tuple[str, str] = ("the tree of parameters", "the mask"),
     is_leaf: Callable[[Any], bool] | None = None,
 ) -> None:
-    # JAX compares whole structures in a few microseconds. The slow walk finds the place, and is for the message alone.
+    # JAX compares whole structures in a few microseconds. The slow walk finds the place, and only the message needs it.
     if _structure(first, is_leaf) != _structure(second, is_leaf):
         raise _differ_in_structure(first, second, names, is_leaf)
 
@@ -172,7 +175,7 @@ def _check_state(expected: PyTree, state: PyTree, names: tuple[str, str]) -> Non
 
 
 def _classes(structure: Any) -> set[str]:
-    """The names of the containers of a tree that are not Python's own."""
+    """The names of the container classes in a tree, without dict, list and tuple."""
     found = set().union(*map(_classes, structure.children()))
     if (node := structure.node_data()) and node[0] not in (dict, list, tuple):
         found.add(node[0].__name__)
@@ -180,9 +183,9 @@ def _classes(structure: Any) -> set[str]:
 
 
 def _unflatten(structure: Any, leaves: list[Any], what: str) -> PyTree:
-    """A tree of this structure with other leaves, and a word on what happened if a container refuses them.
+    """A tree of this structure with other leaves. If a container raises an error, a note says where this happened.
 
-    JAX makes each container anew, and a class may check in its constructor what it is given.
+    JAX rebuilds each container, and the constructor of a class may check its arguments.
     """
     try:
         return structure.unflatten(leaves)
@@ -192,7 +195,7 @@ def _unflatten(structure: Any, leaves: list[Any], what: str) -> PyTree:
 
 
 def _rebuild(structure: Any, leaves: list[Any], what: str) -> PyTree:
-    """The same for bools and None, which must come back as they are: a class may convert what it is given."""
+    """The same for bools and None, which must come back unchanged: a constructor may convert its arguments."""
     tree = _unflatten(structure, leaves, what)
     held, given = jax.tree.leaves(tree), [leaf for leaf in leaves if leaf is not None]
     flags = (new is old for old, new in zip(given, held, strict=True) if isinstance(old, bool))
@@ -203,9 +206,9 @@ def _rebuild(structure: Any, leaves: list[Any], what: str) -> PyTree:
 
 def _made_anew(structure: Any, what: str) -> str:
     return (
-        f"This happened where the containers of the tree ({', '.join(sorted(_classes(structure)))}) were made anew "
-        f"with {what}. A class whose constructor checks or converts its fields cannot hold them. Let the function "
-        f"that JAX calls to unflatten it skip the constructor: object.__new__, then set the fields."
+        f"This happened when JAX rebuilt the containers of the tree ({', '.join(sorted(_classes(structure)))}) with "
+        f"{what}. A class whose constructor checks or converts its fields cannot hold them. Skip the constructor in "
+        f"the function that unflattens the class: call object.__new__, then set the fields."
     )
 
 
@@ -213,7 +216,7 @@ def _made_anew(structure: Any, what: str) -> str:
 
 
 def _described(leaf: Any) -> str:
-    """A leaf in a few words, however large it is."""
+    """A leaf in a few words, whatever its size."""
     if isinstance(leaf, jax.core.Tracer):
         return f"a traced array of {leaf.dtype} and shape {leaf.shape}"
     if isinstance(leaf, np.bool_):
@@ -228,18 +231,18 @@ def _described(leaf: Any) -> str:
 
 
 def _advice(trainable: PyTree, leaf: Any) -> str:
-    """What to do about a leaf that is no Python bool, in what should be a static mask."""
+    """What to do about a leaf that is not a Python bool, in a mask that must be static."""
     if isinstance(leaf, str):
         return (
-            "Every string that is not empty is true for Python, 'False' too, so say which one trains: "
+            "In Python every non-empty string is true, even 'False'. Say which word means that a leaf trains: "
             "jax.tree.map(lambda word: word == 'trains', mask)."
         )
     if isinstance(leaf, jax.core.Tracer) and leaf.dtype == np.bool_:
-        return "While JAX traces, its truth value is not known: close over the mask, do not pass it as an argument."
+        return "Its truth value is not known while JAX traces. Close over the mask, do not pass it as an argument."
     if getattr(leaf, "dtype", None) == np.bool_ and np.shape(leaf) != ():
-        return "For masks of parts of arrays there are partition_entries and combine_entries."
+        return "For masks of parts of arrays, use partition_entries and combine_entries."
     if all(isinstance(flag, (bool, np.bool_)) or _is_zero_or_one(flag) for flag in jax.tree.leaves(trainable)):
-        return "For a mask of known truth values: jax.tree.map(bool, mask)."
+        return "Convert the mask with jax.tree.map(bool, mask)."
     return "If these are the parameters, make a mask from them: all_trainable(params) or all_fixed(params)."
 
 
@@ -261,12 +264,12 @@ def _flat(params: PyTree, trainable: PyTree) -> tuple[list[Any], list[Any], Any]
 
 
 def _check_static(trainable: PyTree, flags: list[Any] | None = None) -> None:
-    """That all leaves of a mask are Python bools. ``flags`` are its leaves, if they are at hand."""
+    """Check that all leaves of a mask are Python bools. Pass them as ``flags`` if you have them."""
     if all(isinstance(flag, bool) for flag in (jax.tree.leaves(trainable) if flags is None else flags)):
         return
     path, flag = next((path, flag) for path, flag in _paths_and_leaves(trainable) if not isinstance(flag, bool))
     raise TypeError(
-        f"a static mask is needed, a pytree of Python bools, and {path or 'its leaf'} is {_described(flag)}. "
+        f"a static mask is needed (a pytree of Python bools), but {path or 'its leaf'} is {_described(flag)}. "
         f"{_advice(trainable, flag)}"
     )
 
@@ -280,23 +283,25 @@ def _check_mask(params: PyTree, trainable: PyTree) -> None:
 
 
 def all_trainable(params: PyTree, but: Where | Sequence[Where] | None = None) -> PyTree:
-    """The mask under which everything trains that can, or everything but what you name.
+    """The mask under which every leaf that has a gradient trains, except those that you name.
 
-    An integer never trains, and neither does a Python integer that should have been a float: write ``1.0``, not ``1``,
-    for a parameter. :func:`summary` says so at each such leaf.
+    Integers never train. This includes Python integers, so write a parameter as ``1.0``, not as ``1``. :func:`summary`
+    marks such leaves.
 
     Args:
       params: a pytree of arrays of any shapes and dtypes, or of Python numbers.
-      but: what is fixed: a path, a glob, a function, or a list of these, as in :func:`set_trainable`.
+      but: which leaves are fixed: a path, a glob, a function, or a list of these, like ``where`` in
+        :func:`set_trainable`.
 
     Returns:
-      A static mask, True for floating and complex leaves, False for integers, bools and random keys, which have no
-      gradient (``jax.grad`` refuses them), and for what ``but`` names.
+      A static mask. It is True for floating point and complex leaves. It is False for integers, bools and random keys,
+      which have no gradient (``jax.grad`` raises an error for them), and for the leaves that ``but`` matches.
 
     Raises:
-      TypeError: a leaf is neither an array nor a number; the message names it. Or a container of ``params`` changes
-        the bools that it is given.
-      NoMatchError: ``but`` names no leaf.
+      TypeError: a leaf is neither an array nor a number (the message names it); or a container of ``params`` changes
+        the bools that are put into it.
+      NoMatchError: ``but`` matches no leaf.
+      ValueError: ``but`` is the path of two places, because a key contains a slash.
 
     >>> params = {"encoder": jnp.ones(3), "head": jnp.ones(2), "steps": jnp.array(0)}
     >>> all_trainable(params)
@@ -313,19 +318,21 @@ def all_trainable(params: PyTree, but: Where | Sequence[Where] | None = None) ->
 
 
 def all_fixed(params: PyTree, but: Where | Sequence[Where] | None = None) -> PyTree:
-    """The mask under which everything is fixed, or everything but what you name.
+    """The mask under which every leaf is fixed, except those that you name.
 
     Args:
-      params: a pytree of arrays of any shapes and dtypes, or of Python numbers. Without ``but``, of leaves of any kind.
-      but: what trains: a path, a glob, a function, or a list of these, as in :func:`set_trainable`.
+      params: a pytree of arrays of any shapes and dtypes, or of Python numbers. Without ``but``, its leaves may be of
+        any kind.
+      but: which leaves train: a path, a glob, a function, or a list of these, like ``where`` in :func:`set_trainable`.
 
     Returns:
-      A static mask of that structure, False everywhere but at what ``but`` names.
+      A static mask. It is True for the leaves that ``but`` matches and that can train, and False for all others.
 
     Raises:
-      TypeError: ``but`` names a leaf that cannot train. Or a container of ``params`` changes the bools that it is
-        given.
-      NoMatchError: ``but`` names no leaf.
+      TypeError: ``but`` is the path of a leaf that cannot train, or matches only such leaves; or a container of
+        ``params`` changes the bools that are put into it.
+      NoMatchError: ``but`` matches no leaf.
+      ValueError: ``but`` is the path of two places, because a key contains a slash.
 
     >>> params = {"encoder": jnp.ones(3), "head": {"bias": jnp.ones(1), "kernel": jnp.ones(2)}}
     >>> all_fixed(params, but="head")
@@ -342,29 +349,30 @@ def set_trainable(
     where: Where | Sequence[Where],
     flag: bool,
 ) -> PyTree:
-    """A new mask, with ``flag`` at the leaves that ``where`` means and everything else as it was.
+    """A new mask, with ``flag`` for the leaves that ``where`` matches and the old flags for all others.
 
     Args:
-      params: the parameters, a pytree of arrays or Python numbers. Their dtypes say which leaves can train.
-      trainable: a static mask of that structure.
-      where: what to set. A path such as ``"encoder/kernel"``; if it ends inside the tree, as ``"encoder"`` does, all
-        leaves below it. A glob such as ``"*/bias"``, matched against the whole path by ``fnmatch.fnmatchcase``,
-        in which ``*`` also crosses ``/``. Or a function of path and parameter that returns True for the leaves meant.
-        Or a list of these, each of which must match something. A path comes before a glob, and brackets that the paths
-        themselves have before brackets of a glob: where there is a key ``w[0]``, ``"w[0]/*"`` means what is below it.
-        Paths are written as :func:`path_of` writes them.
-      flag: True to let them train, False to fix them.
+      params: the parameters, a pytree of arrays or Python numbers. Their dtypes determine which leaves can train.
+      trainable: a static mask with the structure of ``params``.
+      where: which leaves to set, in one of four forms. (1) A path such as ``"encoder/kernel"``, written as
+        :func:`path_of` writes it. The path of a sub-tree, such as ``"encoder"``, matches all leaves below it. (2) A
+        glob such as ``"*/bias"``, matched against the whole path by ``fnmatch.fnmatchcase``. Its ``*`` also matches
+        ``/``. (3) A function of path and parameter that returns True for the leaves to set. (4) A list of these, each
+        of which must match a leaf. A string is tried as a path first, then as a glob whose brackets are literal, then
+        as a glob with sets in brackets. So if there is a key ``w[0]``, ``"w[0]/*"`` matches what is below it.
+      flag: True if the leaves should train, False if they should be fixed.
 
     Returns:
-      A static mask of the same structure. With ``flag=True``, a glob, a sub-tree or a function passes over leaves that
-      cannot train (integers, bools, random keys); they stay False.
+      A static mask with the same structure. With ``flag=True``, a sub-tree, a glob or a function skips the leaves that
+      cannot train (integers, bools, random keys).
 
     Raises:
-      NoMatchError: ``where``, or one of the list, matches no leaf. The message has the nearest names.
-      TypeError: ``flag`` is True, and ``where`` names a leaf that cannot train, or matches only such leaves; ``flag``
-        is not a bool; the mask is not static; or a container changes the bools that it is given.
-      ValueError: ``params`` and the mask differ in structure; or ``where`` is the path of two places, since a key
-        holds a slash.
+      NoMatchError: ``where``, or an entry of the list, matches no leaf. The message has the nearest names.
+      TypeError: ``flag`` is True, and ``where`` is the path of a leaf that cannot train or matches only such leaves;
+        ``where`` has none of the four forms; ``flag`` is not a bool; the mask is not static; or a container changes the
+        bools that are put into it.
+      ValueError: ``params`` and the mask differ in structure; or ``where`` is the path of two places, because a key
+        contains a slash.
 
     The counterpart of ``gpflow.set_trainable``, which changes a model in place.
 
@@ -376,8 +384,8 @@ def set_trainable(
     {'encoder': {'bias': False, 'kernel': True}, 'head': False}
     """
     if not isinstance(flag, bool):
-        advice = ": bool(flag)" if isinstance(flag, np.bool_) else ""
-        raise TypeError(f"flag is True (trains) or False (fixed), not {_described(flag)}{advice}.")
+        advice = " Use bool(flag)." if isinstance(flag, np.bool_) else ""
+        raise TypeError(f"flag must be True (trains) or False (fixed), not {_described(flag)}.{advice}")
     wheres: list[Any] = list(where) if isinstance(where, (list, tuple)) else [where]
     if not wheres:
         raise NoMatchError("where is an empty list, which matches no leaf.")
@@ -404,7 +412,7 @@ def set_trainable(
 
 
 def _meant(where: Where, pairs: list[tuple[tuple[Any, ...], Any]], paths: list[str]) -> list[int]:
-    """The places of the leaves that ``where`` means. There is one at least."""
+    """The positions of the leaves that ``where`` matches, at least one."""
     if callable(where):
         meant = [place for place, (path, (_, leaf)) in enumerate(zip(paths, pairs, strict=True)) if where(path, leaf)]
         if not meant:
@@ -412,20 +420,21 @@ def _meant(where: Where, pairs: list[tuple[tuple[Any, ...], Any]], paths: list[s
         return meant
     if not isinstance(where, str):
         raise TypeError(
-            f"where is a path, a glob, a function of path and parameter, or a list of these, not {_described(where)}."
+            f"where must be a path, a glob, a function of path and parameter, or a list of these, not "
+            f"{_described(where)}."
         )
     if meant := _at_or_below(where, pairs, paths):
         return meant
-    for glob in dict.fromkeys([where.replace("[", "[[]"), where]):  # first with brackets that mean themselves
+    for glob in dict.fromkeys([where.replace("[", "[[]"), where]):  # at first, brackets are literal
         if meant := [place for place, path in enumerate(paths) if fnmatch.fnmatchcase(path, glob)]:
             return meant
     raise _no_match(f"{where!r} matches no leaf", where, paths)
 
 
 def _at_or_below(where: str, pairs: list[tuple[tuple[Any, ...], Any]], paths: list[str]) -> list[int]:
-    """The places of the leaves at the path or below it.
+    """The positions of the leaves at the path or below it.
 
-    Whether a leaf is below is a question about its keys: with a slash in a key, ``a/b`` need not be below ``a``.
+    The keys decide which leaves are below it: if a key contains a slash, ``a/b`` need not be below ``a``.
     """
     meant: list[int] = []
     nodes: list[tuple[Any, ...]] = []
@@ -433,7 +442,7 @@ def _at_or_below(where: str, pairs: list[tuple[tuple[Any, ...], Any]], paths: li
         keys = pairs[place][0]
         if path.startswith(where) or (_is_in_a_box(keys) and where == _path(keys)):
             if not any(keys[: len(node)] == node for node in nodes):
-                # A path of n slashes has at most n + 1 keys. The tree itself is no place, unless it is the leaf.
+                # A path with n slashes has at most n + 1 keys. The root matches only if it is itself a leaf.
                 lengths = range(min(len(keys), where.count("/") + 1), 0, -1) if keys else [0]
                 node = next((keys[:length] for length in lengths if _path(keys[:length]) == where), None)
                 if node is None:
@@ -444,24 +453,24 @@ def _at_or_below(where: str, pairs: list[tuple[tuple[Any, ...], Any]], paths: li
         places = " and ".join(map(jax.tree_util.keystr, nodes[:_MOST_PATHS]))
         last = jax.tree_util.keystr(pairs[meant[-1]][0])
         raise ValueError(
-            f"{where!r} is the path of {len(nodes)} places, since a key holds a slash: {places}. Say which by a "
-            f"function, such as lambda path, leaf: leaf is params{last}."
+            f"{where!r} is the path of {len(nodes)} places, because a key contains a slash: {places}. Select one with "
+            f"a function, such as lambda path, leaf: leaf is params{last}."
         )
     return meant
 
 
 def _no_match(question: str, where: str, paths: list[str]) -> NoMatchError:
-    """The error that nothing is meant, with few paths however many there are."""
+    """The error for no match. It lists few paths, however many there are."""
     if len(paths) <= _MOST_PATHS:
         answer = f"There are: {', '.join(paths) or 'no parameters at all'}."
     else:
-        # Nodes and single keys are names, too: of "*/bais" the nearest is "bias".
+        # Nodes and single keys are names, too: the name nearest to "*/bais" is "bias".
         keys = [path.split("/") for path in paths]
         names = dict.fromkeys(key for each in keys for key in each)
         names |= dict.fromkeys("/".join(each[:length]) for each in keys for length in range(1, len(each) + 1))
         near = difflib.get_close_matches(where.strip("*?/"), names, _MOST_PATHS) if where else []
-        answer = f"There are {len(paths)} leaves, "
-        answer += f"and the nearest names are: {', '.join(near)}." if near else f"the first is {paths[0]}."
+        answer = f"There are {len(paths)} leaves"
+        answer += f", and the nearest names are: {', '.join(near)}." if near else f". The first is {paths[0]}."
     return NoMatchError(textwrap.fill(f"{question}. {answer}", 80, break_on_hyphens=False))
 
 
@@ -490,15 +499,15 @@ def trainable_paths(trainable: PyTree) -> list[str]:
 def stop_fixed(params: PyTree, trainable: PyTree) -> PyTree:
     """The parameters, with the gradient stopped where the mask is False.
 
-    The values are the same, so a fixed parameter counts. Its gradient is zero. This alone does not hold it in place:
-    weight decay and momentum move a parameter without a gradient.
+    The values are the same, so the loss still depends on a fixed parameter, but its gradient is zero. This alone does
+    not keep it fixed: weight decay and momentum also move parameters whose gradient is zero.
 
     Args:
       params: a pytree of arrays, of any shapes and dtypes.
-      trainable: a static mask; or a traced one, whose leaves are boolean arrays of shape ``()``.
+      trainable: a static mask, or a traced one, whose leaves are boolean arrays of shape ``()``.
 
     Returns:
-      A pytree like ``params``.
+      A pytree like ``params``, with the same values.
 
     Raises:
       ValueError: the parameters and the mask differ in structure; the message names the first place.
@@ -516,8 +525,8 @@ def stop_fixed(params: PyTree, trainable: PyTree) -> PyTree:
         if not isinstance(train, bool) and (getattr(train, "dtype", None) != np.bool_ or np.shape(train) != ()):
             path, _ = _paths_and_leaves(trainable)[place]
             raise TypeError(
-                f"a mask has one truth value for a leaf, a Python bool or a boolean array of shape (), and at "
-                f"{path or 'its leaf'} there is {_described(train)}."
+                f"each leaf of a mask must be a Python bool or a boolean array of shape (), but "
+                f"{path or 'its leaf'} is {_described(train)}."
             )
 
     def stop(leaf, train):
@@ -529,21 +538,21 @@ def stop_fixed(params: PyTree, trainable: PyTree) -> PyTree:
 
 
 def partition(params: PyTree, trainable: PyTree) -> tuple[PyTree, PyTree]:
-    """Split the parameters, or anything of their structure, into what trains and what is fixed.
+    """Split the parameters, or any pytree with their structure, into the trainable part and the fixed part.
 
     Args:
-      params: a pytree.
+      params: a pytree with leaves of any kind.
       trainable: a static mask.
 
     Returns:
-      Two pytrees, ``(train, fixed)``, with the structure of ``params``, and None in place of each leaf that is in the
-      other one. For JAX, None is an empty pytree: it has no gradient and no optimizer state.
+      Two pytrees, ``(train, fixed)``, with the structure of ``params``. Each has None in place of the leaves that are
+      in the other one. For JAX, None is an empty pytree, so it has no gradient and no optimizer state.
 
     Raises:
       ValueError: the parameters and the mask differ in structure; the message names the first place.
-      TypeError: the mask is not static, or a container of ``params`` changes the None that it is given.
+      TypeError: the mask is not static, or a container of ``params`` changes the None that is put into it.
 
-    The names are those of Equinox.
+    The names ``partition`` and ``combine`` are those of Equinox.
 
     >>> partition({"a": 1.0, "b": 2.0}, {"a": False, "b": True})
     ({'a': None, 'b': 2.0}, {'a': 1.0, 'b': None})
@@ -557,20 +566,20 @@ def partition(params: PyTree, trainable: PyTree) -> tuple[PyTree, PyTree]:
 
 
 def combine(train: PyTree, fixed: PyTree, trainable: PyTree | None = None) -> PyTree:
-    """Put the parts that :func:`partition` made together again.
+    """Join the two parts that :func:`partition` returned.
 
     Args:
-      train, fixed: pytrees of one structure, with None where the other has a leaf.
-      trainable: the static mask of the partition, if you want the parts compared with it. Parameters may hold None
-        themselves, and a place that is None in both parts stays None. Only the mask can tell such a place from a leaf
-        that was lost, because the parts come from partitions under different masks.
+      train, fixed: two pytrees with the same structure, each with None where the other has a leaf.
+      trainable: the static mask of the partition, if you want the parts to be compared with it. Parameters may
+        themselves contain None, so a place that is None in both parts stays None. Only the mask can tell such a place
+        from a leaf that is missing because the parts come from partitions under different masks.
 
     Returns:
-      The pytree with all the leaves, each the very object that was in its part.
+      The pytree with all leaves. Each leaf is the same object as in its part.
 
     Raises:
-      ValueError: the parts differ in structure, or both have a leaf in one place; or a part does not have what it
-        should under the mask. The message names the first place.
+      ValueError: the parts differ in structure; both have a leaf in the same place; or, with a mask, a leaf is missing
+        or is in the wrong part. The message names the first place.
       TypeError: the mask is not static.
 
     >>> combine({"a": None, "b": 2.0}, {"a": 1.0, "b": None})
@@ -579,11 +588,11 @@ def combine(train: PyTree, fixed: PyTree, trainable: PyTree | None = None) -> Py
     parts, structure = jax.tree.flatten(train, _is_hole)
     others = _flat_like(structure, fixed)
     if others is None:
-        raise _differ_in_structure(train, fixed, ("the first part", "the second"), _is_hole)
+        raise _differ_in_structure(train, fixed, ("the first part", "the second part"), _is_hole)
     for place, (leaf, other) in enumerate(zip(parts, others, strict=True)):
         if leaf is not None and other is not None:
             path = _hole_path(train, place)
-            raise ValueError(f"both parts have a leaf at {path}: they are not of one partition.")
+            raise ValueError(f"both parts have a leaf at {path}. Combine the two parts of one partition.")
     if trainable is not None:
         _check_parts(train, structure, parts, others, trainable)
     leaves = [other if leaf is None else leaf for leaf, other in zip(parts, others, strict=True)]
@@ -591,22 +600,22 @@ def combine(train: PyTree, fixed: PyTree, trainable: PyTree | None = None) -> Py
 
 
 def _flat_like(structure: Any, part: PyTree) -> list[Any] | None:
-    """The leaves and holes of a part, in the order of a structure; None if it is not of this structure."""
+    """The leaves and holes of a part, in the order of a structure; None if the part does not have this structure."""
     try:
         found = structure.flatten_up_to(part)
     except ValueError:
         return None
-    # A hole of the other part takes whatever is there, a whole sub-tree, too.
+    # Where the other part has a hole, JAX accepts anything, even a whole sub-tree.
     return found if jax.tree_util.all_leaves([leaf for leaf in found if leaf is not None]) else None
 
 
 def _hole_path(part: PyTree, place: int) -> str:
-    """The path of a place in a part, holes counted."""
+    """The path of the leaf or hole at this position in a part."""
     return path_of(jax.tree_util.tree_flatten_with_path(part, _is_hole)[0][place][0]) or "the top"
 
 
 def _check_parts(train: PyTree, structure: Any, parts: list[Any], others: list[Any], trainable: PyTree) -> None:
-    """That of each leaf the part has it that should, and that None is only where the mask has None, too."""
+    """Check that each leaf is in the part that the mask says, and that both are None only where the mask is, too."""
     _check_static(trainable)
     flags = _flat_like(structure, trainable)
     if flags is None:
@@ -615,7 +624,7 @@ def _check_parts(train: PyTree, structure: Any, parts: list[Any], others: list[A
         if (leaf is not None, other is not None) != (flag is True, flag is False):
             path = _hole_path(train, place)
             has = "neither part has a leaf" if leaf is other else "the wrong part has a leaf"
-            raise ValueError(f"the mask is {flag} at {path}, and {has} there: they are not of this partition.")
+            raise ValueError(f"the mask is {flag} at {path}, but {has} there. Combine the parts that this mask made.")
 
 
 def move_state(
@@ -628,30 +637,31 @@ def move_state(
     """Carry an optimizer's state over to a new mask.
 
     Args:
-      params: the parameters as they are now; what is freshly initialised may depend on their values.
-      old, new: static masks.
+      params: the current parameters. What is freshly initialised may depend on their values.
+      old, new: two static masks: the one that ``state`` belongs to, and the one to change to.
       optimizer: an Optax optimizer.
-      state: the state of ``optimizer`` over the part of ``params`` that trains under ``old``, that is, of the
-        structure of ``optimizer.init(partition(params, old)[0])``.
+      state: the state of ``optimizer`` for the part of ``params`` that trains under ``old``. It has the structure of
+        ``optimizer.init(partition(params, old)[0])``.
 
     Returns:
-      A state of ``optimizer`` over the trainable part under ``new``. What belongs to leaves that train under both
-      masks is carried over bit for bit, and so is what belongs to no single leaf, such as Adam's count of steps. What
-      belongs to leaves that are freed is freshly initialised, and what belongs to leaves that are fixed is dropped.
+      A state of ``optimizer`` for the part that trains under ``new``. The state of leaves that train under both masks
+      is carried over bit for bit. So is any state that belongs to no single leaf, such as Adam's count of steps. The
+      state of leaves that are freed is freshly initialised, and the state of leaves that become fixed is dropped.
 
-    Two optimizers need more than this.
+    For two kinds of optimizer this is not enough.
 
-    - Adam and its kin keep one count of steps for all leaves. To a leaf that is freed late the count is wrong: its
-      averages start at zero, and nothing makes up for that. Under a constant gradient, after 2,000 steps, the first
-      step of a freed leaf is 2.9 learning rates long and the largest one 6.1. Give what is freed a state of its own,
-      with a count that starts at zero, as chapter 5b does, or a small learning rate for some hundred steps.
+    - Adam and its variants keep one count of steps for all leaves. For a leaf that is freed late this count is too
+      large: its averages start at zero, and the bias correction no longer makes up for that. Under a constant gradient,
+      after 2,000 steps, the first step of a freed leaf is 2.9 learning rates long, and its longest step 6.1. Give the
+      freed leaves a state of their own, with a count that starts at zero, as chapter 5b does, or use a small learning
+      rate for a few hundred steps.
     - ``optax.lbfgs`` keeps differences of parameters and gradients. Those of a freed leaf are zero, and those of the
-      others were measured while it was fixed, so the curvature is of neither problem. Start it anew, with
-      ``optimizer.init(partition(params, new)[0])``.
+      others were measured while it was fixed, so the estimated curvature fits neither problem. Start from a fresh
+      state, ``optimizer.init(partition(params, new)[0])``.
 
     Raises:
-      ValueError: ``state`` does not belong to this optimizer, these parameters and ``old``, or a mask differs in
-        structure from the parameters; the message names the first place.
+      ValueError: ``state`` does not belong to this optimizer, these parameters and ``old``; or a mask and the
+        parameters differ in structure. The message names the first place.
       TypeError: a mask is not static.
 
     >>> params, momentum = {"a": jnp.ones(1), "b": jnp.ones(1)}, optax.trace(0.9)
@@ -665,15 +675,16 @@ def move_state(
     pairs, structure = jax.tree_util.tree_flatten_with_path(optimizer.init(partition(params, new)[0]))
     kept = dict(jax.tree.leaves_with_path(state))
     if not _is_state_of(kept, dict(pairs), old, new):
-        # To trace the optimizer takes several times as long as to run it, and is done only where there is a doubt.
+        # Tracing the optimizer takes several times as long as running it, so it is done only in case of doubt.
         _check_state(jax.eval_shape(optimizer.init, trained), state, ("the state for the old mask", "the one given"))
     return jax.tree.unflatten(structure, [kept.get(keys, leaf) for keys, leaf in pairs])
 
 
 def _is_state_of(state: dict[Any, Any], fresh: dict[Any, Any], old: PyTree, new: PyTree) -> bool:
-    """Whether a state surely belongs to the old mask, by comparison with a fresh one of the new mask.
+    """Whether a state certainly belongs to the old mask, by comparison with a fresh state for the new mask.
 
-    Both are dictionaries of leaves by their keys. The keys of what a state has for a parameter end in the parameter's.
+    Both states are dictionaries from keys to leaves. What a state has for a parameter has keys that end in those of the
+    parameter.
     """
     pairs = zip(jax.tree.leaves_with_path(old), jax.tree.leaves(new), strict=True)
     trains = {keys: (before, after) for (keys, before), after in pairs}
@@ -693,7 +704,7 @@ def _is_state_of(state: dict[Any, Any], fresh: dict[Any, Any], old: PyTree, new:
 
 
 class Row(NamedTuple):
-    """A line of the summary."""
+    """A row of the summary."""
 
     path: str
     shape: str
@@ -703,7 +714,7 @@ class Row(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """A table of parameters, as text where it is printed and as HTML where a notebook shows it."""
+    """A table of the parameters: text when it is printed, HTML when a notebook shows it."""
 
     rows: tuple[Row, ...]
     totals: str
@@ -726,19 +737,20 @@ class Summary(NamedTuple):
 
 
 def summary(params: PyTree, trainable: PyTree, *, max_rows: int = 100) -> Summary:
-    """A table of the parameters that says which of them train, to be looked at before training.
+    """A table of the parameters that shows which of them train. Look at it before you train.
 
     Args:
       params: a pytree of arrays or numbers.
       trainable: a static mask.
-      max_rows: how many leaves have a row; a line below says how many have none. All leaves are counted.
+      max_rows: the largest number of rows. A line below them says how many leaves are not shown. The totals are for
+        all leaves.
 
     Returns:
-      A table with a row for each leaf, of path, shape, dtype, whether it trains, and first value. What has no gradient
-      never trains, and the row says why: ``integer, never trains``. Below it, how many numbers there are and how many
-      bytes they take, and how many of them train. Where the values are not known, as inside a jitted function, from
-      ``jax.eval_shape``, or on another process, that column is empty; of donated arrays it says ``deleted``. One number
-      of each array is fetched from its device, and none of those without a row.
+      A table with a row for each leaf: its path, shape, dtype, whether it trains, and its first value. A leaf without a
+      gradient never trains, and its row says why: ``integer, never trains``. The last line says how many of the numbers
+      train, and how many of the bytes. The value is left empty if it is not known: inside a jitted function, for the
+      result of ``jax.eval_shape``, or on another process. For a donated array it is ``deleted``. Only one number is
+      fetched from the device for each row.
 
     Raises:
       ValueError: the parameters and the mask differ in structure; the message names the first place.
@@ -770,7 +782,7 @@ def summary(params: PyTree, trainable: PyTree, *, max_rows: int = 100) -> Summar
     return Summary(
         tuple(rows),
         f"{numbers} of {all_numbers} numbers train ({size} of {all_size} bytes)",
-        f"… and {len(pairs) - len(rows)} leaves more, without a row" if len(pairs) > len(rows) else "",
+        f"… and {len(pairs) - len(rows)} more, not shown" if len(pairs) > len(rows) else "",
     )
 
 
@@ -783,7 +795,7 @@ def _whether_it_trains(dtype: Any, train: bool) -> str:
 
 
 def _first_value(leaf: Any) -> str:
-    """The first number of a leaf, in as few digits as tell it from another."""
+    """The first number of a leaf as text, with four significant digits."""
     known = not isinstance(leaf, (jax.core.Tracer, jax.ShapeDtypeStruct))
     if not known or math.prod(np.shape(leaf)) == 0 or _is_key(_dtype("", leaf)):
         return ""
@@ -797,20 +809,20 @@ def _first_value(leaf: Any) -> str:
 
 
 def _first_number(leaf: Any) -> Any:
-    """The first number of an array, and no other one; None if it is on another process."""
+    """The first number of an array, fetched without the others; None if it is on another process."""
     if isinstance(leaf, jax.Array):
         shards = leaf.addressable_shards
         leaf = next((shard.data for shard in shards if not any(part.start for part in shard.index)), None)
         if leaf is None:
             return None
-        # NumPy looks at the memory of a CPU without a copy. From elsewhere comes one number.
+        # On a CPU, NumPy reads the memory without a copy. From another device, only one number is fetched.
         if next(iter(leaf.devices())).platform != "cpu":
             leaf = _first_on_device(leaf)
     return np.asarray(leaf)[(0,) * np.ndim(leaf)].item()
 
 
 def _first_on_device(leaf: jax.Array) -> jax.Array:
-    """The first number of an array on one device, found there, whatever mesh is set for the computations around."""
+    """The first number of an array on one device, picked out there, whatever mesh is set in the surrounding code."""
     no_mesh = jax.sharding.Mesh(np.empty((), object), ())
     with jax.set_mesh(no_mesh), jax.ensure_compile_time_eval():
         return leaf[(0,) * leaf.ndim]

@@ -1,8 +1,8 @@
-"""Training loops over the trainable part of the parameters: Optax, or scipy's L-BFGS-B.
+"""Training loops for the trainable part of the parameters, with Optax or with scipy's L-BFGS-B.
 
 The fixed part and the data are arguments of the compiled program, so they are never baked in. Each call traces the loss
-and the optimizer again, so a value that the loss takes from outside is the current one. Compiled programs are kept, and
-used again only if JAX lowers to exactly the same program.
+and the optimizer again, so the loss uses the current values of the variables that it closes over. Compiled programs are
+cached, and a cached program is used only if JAX lowers the new trace to exactly the same program.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ class Fit(NamedTuple):
     """What :func:`fit` returns.
 
     Attributes:
-      params: the parameters, a pytree like those given. Fixed leaves are the very objects that were given.
-      losses: the loss before each step, of shape ``(steps,)`` and the loss's dtype.
-      state: the state of the optimizer over the trainable part.
-      aux: with ``has_aux``, what the loss returned beside its value before each step, with a leading axis of length
-        ``steps``; else None.
+      params: the parameters after training, a pytree like ``params``. Fixed leaves are the same objects as before.
+      losses: the loss before each step, of shape ``(steps,)`` and with the dtype of the loss. If ``progress`` stopped
+        the training, there are fewer.
+      state: the state of the optimizer for the trainable part.
+      aux: with ``has_aux``, the second value that the loss returned before each step, with a leading axis as long as
+        ``losses``; otherwise None.
     """
 
     params: PyTree
@@ -54,10 +55,10 @@ class LbfgsFit(NamedTuple):
     """What :func:`fit_lbfgs` returns.
 
     Attributes:
-      params: the parameters, a pytree like those given. Fixed leaves are the very objects that were given.
-      losses: the loss at the start and after each iteration, of shape ``(iterations + 1,)``, float64.
-      result: scipy's ``OptimizeResult``: check ``result.success`` and ``result.message``. ``result.x`` holds the
-        numbers that were trained, and ``result.names`` the name of each of them.
+      params: the parameters after training, a pytree like ``params``. Fixed leaves are the same objects as before.
+      losses: the loss at the start and after each iteration, of shape ``(iterations + 1,)`` and dtype float64.
+      result: scipy's ``OptimizeResult``. Check ``result.success`` and ``result.message``. ``result.x`` holds the
+        trained numbers, and ``result.names`` their names.
     """
 
     params: PyTree
@@ -79,7 +80,7 @@ def _check_args(args: Any) -> None:
 
 
 def _parts(params: PyTree, trainable: PyTree) -> tuple[PyTree, PyTree]:
-    """The trainable part, as arrays, and the fixed part as it is."""
+    """The trainable part, converted to arrays, and the fixed part, unchanged."""
 
     def as_array(keys, leaf):
         path = path_of(keys)
@@ -88,7 +89,7 @@ def _parts(params: PyTree, trainable: PyTree) -> tuple[PyTree, PyTree]:
             if jnp.issubdtype(_dtype(path, leaf), jnp.integer):
                 raise TypeError(f"{error} To train it, start from a floating point number, such as 1.0 instead of 1.")
             raise error
-        return jnp.asarray(leaf)  # a Python number stays weakly typed, as the loss would see it
+        return jnp.asarray(leaf)  # a Python number stays weakly typed, as in a call of the loss
 
     train, fixed = partition(params, trainable)
     train = jax.tree.map_with_path(as_array, train)
@@ -98,8 +99,8 @@ def _parts(params: PyTree, trainable: PyTree) -> tuple[PyTree, PyTree]:
 
 
 def _check_loss(loss: Callable[..., Any], has_aux: bool, params: PyTree, *rest: PyTree) -> tuple[Any, PyTree]:
-    """Shape and dtype of the loss, and of what it returns beside it; an error if it is not one floating number."""
-    found = jax.eval_shape(lambda *given: loss(*given), params, *rest)  # a fresh function: JAX remembers known ones
+    """Shapes and dtypes of the loss and of the aux; an error if the loss is not one floating point number."""
+    found = jax.eval_shape(lambda *given: loss(*given), params, *rest)  # new: JAX caches by function
     value, aux = found, None
     if has_aux:
         if not isinstance(found, tuple) or len(found) != 2:
@@ -109,10 +110,10 @@ def _check_loss(loss: Callable[..., Any], has_aux: bool, params: PyTree, *rest: 
         was = f"has the shape {value.shape}" if isinstance(value, jax.ShapeDtypeStruct) else f"is {type(value)}"
         way_out = "Return its mean or its sum."
         if isinstance(found, tuple) and not has_aux:
-            way_out = "If it returns something beside its value: fit(…, has_aux=True)."
-        raise ValueError(f"the loss must be a scalar, of shape (), and it {was}. {way_out}")
+            way_out = "If it also returns something else, use fit(…, has_aux=True)."
+        raise ValueError(f"the loss must be a scalar, of shape (), but it {was}. {way_out}")
     if not jnp.issubdtype(value.dtype, jnp.floating):
-        raise TypeError(f"the loss must be a floating point number, and it is {value.dtype}.")
+        raise TypeError(f"the loss must be a floating point number, but it is {value.dtype}.")
     return value, aux
 
 
@@ -125,38 +126,38 @@ def _is_traced(*trees: PyTree) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
-# ---- programs that are kept ------------------------------------------------------------------------------------------
+# ---- cached programs -------------------------------------------------------------------------------------------------
 
 _KEPT: dict[bytes, Callable[..., Any]] = {}
 _MOST_KEPT = 32
 
 
 class _Program:
-    """A function, traced now for these arguments, to be called with them or with others of the same types.
+    """A function, traced now for these arguments. Call it with them, or with others of the same types.
 
-    ``jax.jit`` keeps what it traced for a function and cannot know that a value from outside has changed. This traces
-    anew each time; arrays from outside become arguments. Then the text that JAX lowers it to, which is all that XLA is
-    given, says whether the same program was compiled before.
+    ``jax.jit`` caches the trace of a function, and cannot know that a variable has changed that the function closes
+    over. This class traces each time, and turns the arrays that are closed over into arguments. JAX lowers the trace to
+    a text, which is all that XLA compiles. A compiled program is used again if its text is the same.
     """
 
     def __init__(self, function: Callable[..., Any], *arguments: PyTree):
-        # make_jaxpr, too, remembers functions that it knows, and the lambda is a new one.
+        # make_jaxpr, too, caches by function, and the lambda is a new one.
         closed, shape = jax.make_jaxpr(lambda *given: function(*given), return_shape=True)(*arguments)
         self.structure: Any = jax.tree.structure(shape)
         self.outside = closed.consts
-        self.is_traced = _is_traced(self.outside)  # then it is part of another program, and not to be compiled
+        self.is_traced = _is_traced(self.outside)  # then it is part of another program, and must not be compiled
         if self.is_traced:
             return
         jaxpr = closed.jaxpr
-        # All arguments stay, used or not: the text would not say which of two equal ones was taken out.
+        # Unused arguments are kept: the text would not show which of two arguments of one type was removed.
         compiled: Any = jax.jit(lambda outside, leaves: jax.core.eval_jaxpr(jaxpr, outside, *leaves), keep_unused=True)
         text = compiled.lower(self.outside, jax.tree.leaves(arguments)).as_text()
-        # A callback of Python is in the text by its number only, so its program is not kept.
+        # The text identifies a Python callback by a number only, so a program with a callback is not cached.
         if not closed.effects and "callback" not in text and "host_transfer" not in text:
             types = [variable.aval for variable in (*jaxpr.constvars, *jaxpr.invars)], closed.out_avals
             key = hashlib.sha256(f"{types}{text}".encode()).digest()  # types: random keys, weakly typed numbers
             compiled = _KEPT.pop(key, compiled)
-            _KEPT[key] = compiled  # the last used is the last to go
+            _KEPT[key] = compiled  # the most recently used is removed last
             while len(_KEPT) > _MOST_KEPT:
                 del _KEPT[next(iter(_KEPT))]
         self.compiled = compiled
@@ -182,48 +183,52 @@ def fit(
     progress: Callable[[int, float], Any] | None = None,
     chunk: int = 100,
 ) -> Fit:
-    """Train with an Optax optimizer that sees only what trains.
+    """Train with an Optax optimizer that gets only the trainable part of the parameters.
 
     Args:
-      loss: a function of ``params``, then of each of ``args``, then of a batch if ``batches`` is given, that returns a
-        floating point number of shape ``()``: ``loss(params, *args, batch)``.
-      params: a pytree of arrays or numbers. It is not changed, and none of its arrays is given away (donated).
+      loss: a function that returns a floating point number of shape ``()``. It is called as ``loss(params, *args)``,
+        or as ``loss(params, *args, batch)`` if there are ``batches``.
+      params: a pytree of arrays or numbers. It is not changed, and none of its arrays is donated.
       trainable: a static mask.
-      optimizer: an Optax optimizer. It is given the trainable part, with None in place of what is fixed, and whatever
-        else it may ask for: value, gradient and function, as ``optax.lbfgs`` does.
+      optimizer: an Optax optimizer. It gets the trainable part, with None in place of fixed leaves, and the keyword
+        arguments ``value``, ``grad`` and ``value_fn`` if it takes them, as ``optax.lbfgs`` does.
       steps: how many steps, at least 1.
-      args: a tuple of pytrees of arrays or numbers, such as the data. They are passed to what is compiled, not made
+      args: a tuple of pytrees of arrays or numbers, such as the data. They are arguments of the compiled program, not
         part of it.
-      state: the state to go on from, of an earlier ``Fit`` or of :func:`~trainability.move_state`. By default, a
-        fresh one.
-      batches: a pytree of arrays with a leading axis of length ``steps``; step ``i`` is given the slices ``[i]``.
-      has_aux: whether the loss returns a pair, of its value and a pytree of arrays.
-      progress: called for each step with its number, counted from 1, and the loss before it. The calls are made from
-        Python after each chunk of steps, and an exception that they raise reaches you unchanged. If ``progress`` raises
-        ``StopIteration``, training ends with that step, as in ``scipy.optimize.minimize``.
-      chunk: how many steps are run between calls of ``progress``; the first step is run alone. The result does not
-        depend on it. Choose a small number for slow steps. After ``StopIteration``, the last chunk is run again up to
-        the step that was stopped at.
+      state: the optimizer state to continue from, of an earlier ``Fit`` or from
+        :func:`~trainability.move_state`. By default, a fresh one.
+      batches: a pytree of arrays with a leading axis of length ``steps``. Step ``i + 1`` uses the slices ``[i]``.
+      has_aux: whether the loss returns a pair: its value and a pytree of arrays.
+      progress: a function that is called for each step with the number of the step, counted from 1, and the loss before
+        it. The calls are made from Python, after each chunk of steps. If it raises ``StopIteration``, training ends
+        with that step, as in ``scipy.optimize.minimize``. Any other exception reaches you unchanged.
+      chunk: how many steps run before ``progress`` is called for them. The first step runs alone. The result does not
+        depend on ``chunk``. Choose a small number if your steps are slow. After ``StopIteration``, the last chunk is
+        run again up to the step where training ends.
 
     Returns:
-      A :class:`Fit`. ``losses[i]`` is the loss before step ``i + 1``, on its batch if there are any, so ``losses[0]``
-      is the loss of ``params``. A loss that becomes NaN during training raises nothing: check ``losses[-1]``.
+      A :class:`Fit`. ``losses[i]`` is the loss before step ``i + 1``, on its batch if there are batches, so
+      ``losses[0]`` is the loss of ``params``. A loss that becomes NaN during training raises no error: check
+      ``losses[-1]``.
 
     Raises:
-      ValueError: nothing trains; the mask, or the state, differs in structure or shape from what it is for; ``steps``,
-        ``chunk`` or the leading axis of a batch is wrong; the loss is not of shape ``()``, or not finite at the start;
-        ``progress`` is given under a transformation.
-      TypeError: the mask is not static; a leaf that should train has no gradient; the loss is no floating point number;
-        ``args`` is not a tuple.
+      ValueError: nothing trains; the mask and ``params`` differ in structure; the state does not belong to this mask;
+        ``steps``, ``chunk`` or the leading axis of a batch is wrong; the loss does not have the shape ``()``, or is not
+        finite at the start; with ``has_aux``, the loss does not return a pair; ``progress`` is given under a
+        transformation of JAX.
+      TypeError: the mask is not static; a leaf that should train has no gradient; the loss is not a floating point
+        number; ``args`` is not a tuple.
 
-    No value from outside is stale: the loss and the optimizer are traced in each call, as in a loop written by hand. If
-    the loss is jitted, or calls a jitted function, JAX may use what it traced earlier. Then ``fit`` gives what
-    ``loss(params)`` gives, which may be stale: pass values that change as arguments. A second call with the same
-    program compiles nothing. The number of steps is not part of the program, unless there are ``batches``. A program
-    that calls back into Python (``jax.debug.print``, ``jax.pure_callback``) is compiled in each call.
+    The loss and the optimizer are traced in each call, so the values that they close over are the current ones. The
+    exception is a loss that is jitted or calls a jitted function, for which JAX may use an earlier trace. Then ``fit``
+    gives what ``loss(params)`` gives, which may be stale: pass values that change as arguments.
 
-    It works under ``jax.vmap``, ``jax.jit``, ``jax.lax.map`` and ``jax.grad``, where it checks structure, shapes and
-    dtypes only. To train from many starting points at once:
+    A second call with the same program compiles nothing. The number of steps is not part of the program, unless there
+    are ``batches``. A program that calls back into Python (``jax.debug.print``, ``jax.pure_callback``) is compiled in
+    each call.
+
+    ``fit`` works under ``jax.vmap``, ``jax.jit``, ``jax.lax.map`` and ``jax.grad``, where it checks only structure,
+    shapes and dtypes. To train from many starting points at once, use
     ``jax.vmap(lambda params: fit(loss, params, …).params)(starts)``.
 
     >>> def loss(params, target):
@@ -239,7 +244,7 @@ def fit(
     for keys, leaf in jax.tree.leaves_with_path(batches):
         if np.shape(leaf)[:1] != (steps,):
             raise ValueError(
-                f"each array of batches has a leading axis of {steps}, one slice for each step, and "
+                f"each array of batches must have a leading axis of {steps}, one slice for each step, but "
                 f"{path_of(keys) or 'the array'} has the shape {np.shape(leaf)}."
             )
     train, fixed = _parts(params, trainable)
@@ -253,7 +258,7 @@ def fit(
     update = optax.with_extra_args_support(optimizer).update
 
     def one_step(train, state, number, fixed, args, batches):
-        """Part and state after a step, and what the loss said before it: its value, and the aux or None."""
+        """Part and state after a step, and what the loss returned before it: its value, and the aux or None."""
         with_batch = () if batches is None else (jax.tree.map(lambda leaf: leaf[number], batches),)
 
         def value_and_aux(train):
@@ -261,7 +266,7 @@ def fit(
             return value if has_aux else (value, None)
 
         (value, aux), gradient = jax.value_and_grad(value_and_aux, has_aux=True)(train)
-        gradient = jax.tree.map(jnp.conj, gradient)  # JAX gives the conjugate of the way up, for complex numbers
+        gradient = jax.tree.map(jnp.conj, gradient)  # for complex numbers, JAX returns the conjugate of the ascent
         updates, state = update(
             gradient, state, train, value=value, grad=gradient, value_fn=lambda train: value_and_aux(train)[0]
         )
@@ -272,7 +277,7 @@ def fit(
         return train, state, jax.tree.map(lambda leaf: leaf[None], now)
 
     def steps_from(train, state, start, count, length, *rest):
-        """`count` steps. What the loss said at each is in the first `count` of `length` places."""
+        """Run `count` steps. What the loss returned at each is in the first `count` of `length` places."""
 
         def body(number, carry):
             train, state, record = carry
@@ -285,7 +290,7 @@ def fit(
     def a_chunk(train, state, start, count, *rest):
         return steps_from(train, state, start, count, chunk, *rest)
 
-    def all_steps(train, state, *rest):  # the number of steps is known, so the loop has a gradient
+    def all_steps(train, state, *rest):  # the number of steps is known, so jax.grad works
         if not weak:
             return steps_from(train, state, 0, steps, steps, *rest)
         train, state, first = first_step(train, state, 0, 1, *rest)
@@ -294,17 +299,18 @@ def fit(
         train, state, others = steps_from(train, state, 1, steps - 1, steps - 1, *rest)
         return train, state, jax.tree.map(lambda *parts: jnp.concatenate(parts), first, others)
 
-    # In a loop numbers cannot change their types, and Python numbers would have to in the first step. By hand, too, the
-    # first step sees them as they were given, and a jitted loss may know an old value for one type and not for another.
+    # Types cannot change in a loop, but a Python number is weakly typed before the first step and not after it. So the
+    # first step is a program of its own, with the types that were given, as in a loop by hand: a jitted loss may have a
+    # stale trace for one type and not for the other.
     weak = any(jax.typeof(leaf).weak_type for leaf in jax.tree.leaves(train))
-    rest, program = jax.tree.map(jnp.asarray, (fixed, args, batches)), None  # on the device once, not in each chunk
+    rest, program = jax.tree.map(jnp.asarray, (fixed, args, batches)), None  # to the device once, not for each chunk
     if not _is_traced(train, state, rest):
         program = _Program(first_step if weak else a_chunk, train, state, 0, 1, *rest)
     if program is None or program.is_traced:
         if progress is not None:
             raise ValueError(
-                "progress is called from Python between steps, which cannot be done under a transformation such as "
-                "jax.vmap or jax.jit: leave it out there, and look at losses."
+                "progress is called from Python between steps, which does not work under a transformation such as "
+                "jax.vmap or jax.jit. Leave it out there, and look at losses afterwards."
             )
         train, state, (losses, aux) = all_steps(train, state, *rest)
         return Fit(combine(train, fixed), losses, state, aux)
@@ -315,7 +321,7 @@ def fit(
             program = _Program(a_chunk, train, state, done, 1, *rest)
         count, before = min(chunk, steps - done) if done else 1, (train, state)
         train, state, (values, aux) = program(*before, done, count, *rest)
-        values = np.asarray(values)[:count]  # waits: several devices can hang if many steps are under way
+        values = np.asarray(values)[:count]  # waits: several devices can hang if many steps are in flight
         if not done:
             _check_start(float(values[0]))
         told, stopped = _tell(progress, done, values)
@@ -329,7 +335,7 @@ def fit(
 
 
 def _tell(progress: Callable[..., Any] | None, done: int, values: np.ndarray) -> tuple[int, bool]:
-    """Call progress for each loss. How many steps count, and whether it has stopped the training."""
+    """Call progress for each loss. Return how many steps to keep, and whether progress stopped the training."""
     if progress is None:
         return len(values), False
     for number, value in enumerate(values, start=1):
@@ -344,7 +350,7 @@ def _tell(progress: Callable[..., Any] | None, done: int, values: np.ndarray) ->
 
 
 def _bound(bound: PyTree, name: str, train: PyTree, default: float) -> np.ndarray:
-    """One bound for each number that trains, in the order of ``ravel_pytree(train)``; None is ``default``."""
+    """One bound for each number that trains, in the order of ``ravel_pytree(train)``. None means ``default``."""
     if bound is None or isinstance(bound, (int, float)):
         bound = jax.tree.map(lambda leaf: bound, train, is_leaf=_is_hole)
     _check_structure(train, bound, ("the tree of parameters", f"the {name} bound"), _is_hole)
@@ -355,7 +361,9 @@ def _bound(bound: PyTree, name: str, train: PyTree, default: float) -> np.ndarra
         limit = np.asarray(default if limit is None else limit, np.float64)
         if limit.shape not in ((), leaf.shape):
             place = path_of(keys) or "the top"
-            raise ValueError(f"the {name} bound at {place} has the shape {limit.shape}, the parameter {leaf.shape}.")
+            raise ValueError(
+                f"the {name} bound at {place} has the shape {limit.shape}, but the parameter has {leaf.shape}."
+            )
         return np.broadcast_to(limit, leaf.shape).ravel()
 
     return np.concatenate(jax.tree.leaves(jax.tree.map_with_path(for_leaf, train, bound, is_leaf=_is_hole)))
@@ -365,7 +373,9 @@ def _bounds(bounds: tuple[PyTree, PyTree], train: PyTree, start: np.ndarray, nam
     import scipy.optimize
 
     if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
-        raise TypeError(f"bounds is a pair (low, high), not {type(bounds).__name__}: None where there is no bound.")
+        raise TypeError(
+            f"bounds must be a pair (low, high), not a {type(bounds).__name__}. Use None where there is no bound."
+        )
     low, high = _bound(bounds[0], "lower", train, -np.inf), _bound(bounds[1], "upper", train, np.inf)
     for name, lowest, value, highest in zip(names, low, start, high, strict=True):
         if not lowest <= value <= highest:
@@ -386,40 +396,43 @@ def fit_lbfgs(
     bounds: tuple[PyTree, PyTree] | None = None,
     progress: Callable[[int, float], Any] | None = None,
 ) -> LbfgsFit:
-    """Minimise with scipy's L-BFGS-B, over a vector of only those numbers that train.
+    """Minimise a loss with scipy's L-BFGS-B, over a vector of the trainable numbers only.
 
-    Use 64-bit floats where you can (``jax.enable_x64``), because the line search compares losses that differ little. In
-    32 bits a loss has seven digits. The search may then need far more evaluations, stop at a larger gradient, or end
-    with the message ``ABNORMAL``. A larger ``ftol``, such as 1e-6, stops it when nothing more can be gained.
+    Use 64-bit floats if you can (``jax.enable_x64``), because the line search compares losses that differ little. In 32
+    bits a loss has seven digits. The search may then need far more evaluations, stop at a larger gradient, or end with
+    the message ``ABNORMAL``. A larger ``ftol``, such as 1e-6, stops it when no more progress is possible.
 
     Args:
-      loss: a function of ``params``, then of each of ``args``, that returns a floating point number of shape ``()``.
-      params: a pytree of arrays or numbers.
+      loss: a function that returns a floating point number of shape ``()``. It is called as ``loss(params, *args)``.
+      params: a pytree of arrays or numbers. It is not changed.
       trainable: a static mask.
-      args: a tuple of pytrees of arrays or numbers, such as the data. They are passed to what is compiled, not made
+      args: a tuple of pytrees of arrays or numbers, such as the data. They are arguments of the compiled program, not
         part of it.
       maxiter: the largest number of iterations, at least 1.
-      gtol: stop if no entry of the (projected) gradient is larger. By default scipy's, 1e-5.
-      ftol: stop if an iteration lowers the loss by less than ``ftol`` times the largest of its two values and 1. By
-        default scipy's, 2.2e-9.
-      bounds: a pair ``(low, high)``. Each is one number for all, None for no bound, or a pytree of the structure of
-        ``params`` of numbers, of arrays of the shape of the leaf, or of None. What it says of fixed leaves is ignored.
-      progress: called after each iteration with its number, counted from 1, and the loss there. If it raises
-        ``StopIteration``, the run ends there. Any other exception reaches you unchanged.
+      gtol: stop when no entry of the (projected) gradient is larger than this in absolute value. The default is
+        scipy's, 1e-5.
+      ftol: stop when an iteration lowers the loss by no more than ``ftol`` times the largest of 1 and the absolute
+        values of the loss before and after it. The default is scipy's, 2.2e-9.
+      bounds: a pair ``(low, high)``. Each is a number for all parameters, None for no bound, or a pytree with the
+        structure of ``params`` whose leaves are numbers, arrays of the shape of the parameter, or None. Bounds of fixed
+        leaves are ignored.
+      progress: a function that is called after each iteration with its number, counted from 1, and the loss there. If
+        it raises ``StopIteration``, the run ends there. Any other exception reaches you unchanged.
 
     Returns:
       A :class:`LbfgsFit`. ``losses[0]`` is the loss at the start. Check ``result.success`` and ``result.message``.
 
     Raises:
       ValueError: nothing trains; the mask, or a bound, and the parameters differ in structure or shape; a number starts
-        outside its bounds; ``maxiter``, ``gtol`` or ``ftol`` is wrong; the loss is not of shape ``()``, or not finite
-        at the start; called under a transformation of JAX.
-      TypeError: the mask is not static; a leaf that should train has no gradient or is complex; the loss is no floating
-        point number; ``args`` is not a tuple; ``bounds`` is not a pair.
+        outside its bounds; ``maxiter``, ``gtol`` or ``ftol`` is wrong; the loss does not have the shape ``()``, or is
+        not finite at the start; the call is made under a transformation of JAX.
+      TypeError: the mask is not static; a leaf that should train has no gradient or is complex; the loss is not a
+        floating point number; ``args`` is not a tuple; ``bounds`` is not a pair.
 
-    As in :func:`fit`, no value from outside is stale, and a second call with the same program compiles nothing.
+    As in :func:`fit`, the values that the loss closes over are the current ones, and a second call with the same
+    program compiles nothing.
 
-    After ``gpflow.optimizers.Scipy``, which also gives scipy only the variables that train.
+    After ``gpflow.optimizers.Scipy``, which also passes scipy only the trainable variables.
 
     >>> def loss(params):
     ...     return (1 - params["x"]) ** 2 + 100 * (params["y"] - params["x"] ** 2) ** 2
@@ -427,7 +440,7 @@ def fit_lbfgs(
     >>> print(fitted.params["x"], round(float(fitted.params["y"]), 2), fitted.result.names)
     -1.2 1.44 ['y']
     """
-    import scipy.optimize  # half a second, for those alone who call this
+    import scipy.optimize  # takes half a second, so only where it is needed
 
     _check_number("maxiter", maxiter)
     _check_args(args)
@@ -438,7 +451,7 @@ def fit_lbfgs(
     train, fixed = _parts(params, trainable)
     for keys, leaf in jax.tree.leaves_with_path(train):
         if jnp.iscomplexobj(leaf):
-            raise TypeError(f"{path_of(keys) or 'the parameter'} is {leaf.dtype}, and scipy's numbers are real.")
+            raise TypeError(f"{path_of(keys) or 'the parameter'} is {leaf.dtype}, but L-BFGS-B needs real numbers.")
     _check_loss(loss, False, combine(train, fixed), *args)
     start, as_tree = ravel_pytree(train)
     rest = jax.tree.map(jnp.asarray, (fixed, args))
@@ -452,15 +465,15 @@ def fit_lbfgs(
     program = None if _is_traced(start, rest) else _Program(value_and_gradient, start, *rest)
     if program is None or program.is_traced:
         raise ValueError(
-            "fit_lbfgs runs scipy from Python, which cannot be done under a transformation such as jax.vmap or "
-            "jax.jit: fit with optax.lbfgs() can."
+            "fit_lbfgs runs scipy from Python, which does not work under a transformation such as jax.vmap or "
+            "jax.jit. Use fit with optax.lbfgs() there."
         )
 
     def for_scipy(vector):
         value, gradient = program(jnp.asarray(vector, start.dtype), *rest)
         return float(value), np.asarray(gradient, np.float64)
 
-    def after_iteration(intermediate_result):  # scipy looks at the argument's name
+    def after_iteration(intermediate_result):  # scipy needs this name of the argument
         losses.append(float(intermediate_result.fun))
         if progress is not None:
             progress(len(losses) - 1, losses[-1])
@@ -484,10 +497,10 @@ def fit_lbfgs(
 
 
 def _weak_as(leaf: jax.Array, like: jax.Array) -> jax.Array:
-    """The leaf, weakly typed if ``like`` is, so that the loss sees the type that was given."""
+    """The leaf, weakly typed if ``like`` is, so that the loss gets the type that was passed in."""
     if not jax.typeof(like).weak_type or jax.typeof(leaf).weak_type:
         return leaf
-    return jnp.full(like.shape, 0.0).at[...].set(leaf)  # setting entries leaves an array weakly typed
+    return jnp.full(like.shape, 0.0).at[...].set(leaf)  # an array stays weakly typed when its entries are set
 
 
 def _placed_as(leaf: jax.Array, like: jax.Array) -> jax.Array:

@@ -550,7 +550,7 @@ ERRORS = {
         "the Layer given is not in the model",
     ),
     "an empty list": (lambda: set_trainable(Layer(), [], False), NoMatchError, "where is an empty list"),
-    "a number": (lambda: set_trainable(Layer(), 3, False), TypeError, "where is a path"),
+    "a number": (lambda: set_trainable(Layer(), 3, False), TypeError, "where must be a path"),
     "a mean that is to train": (
         lambda: set_trainable(Network(), "encoder/norm/mean", True),
         TypeError,
@@ -604,8 +604,8 @@ ERRORS = {
     "a module with a tied kernel": (
         lambda: set_trainable(Network(), "decoder", False),
         ValueError,
-        "decoder/kernel is the same parameter as encoder/linear/kernel, and 'decoder' means it by the first path only. "
-        "Add the path of this one parameter, such as 'encoder/linear/kernel', in a list",
+        "decoder/kernel is the same parameter as encoder/linear/kernel, and 'decoder' matches only the first path. "
+        "To include this parameter, add its path, such as 'encoder/linear/kernel', in a list",
     ),
     "an optimizer over nothing": (
         lambda: Optimizer(fixed_layer(), optax.sgd(0.1)),
@@ -615,12 +615,12 @@ ERRORS = {
     "an optimizer moved to nothing": (
         lambda: move_optimizer(fixed_layer(), nnx.Optimizer(Layer(), optax.adam(0.1), wrt=trainable)),
         ValueError,
-        "nothing trains: the optimizer's filter wrt means no parameter",
+        "nothing trains: the optimizer's filter wrt matches no parameter",
     ),
     "an optimizer that does not ask": (
         lambda: move_optimizer(fixed_layer(), nnx.Optimizer(Layer(), optax.adam(0.1), wrt=nnx.Param)),
         ValueError,
-        "a is fixed, and the optimizer's filter wrt means it all the same",
+        "a is fixed, but the optimizer's filter wrt matches it",
     ),
     "a state of another shape": (
         lambda: move_optimizer(*with_another_shape()),

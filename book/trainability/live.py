@@ -1,10 +1,10 @@
-"""What trains in a live Flax NNX model: a flag on each parameter, changed in place by one line.
+"""What trains in a live Flax NNX model: a flag on each parameter, which one line changes in place.
 
 The flag is metadata of the ``nnx.Param``. :func:`trainable` is the filter that reads it, for ``nnx.Optimizer(wrt=)``
 and ``nnx.DiffState``. Only an ``nnx.Param`` can train: the statistics of a BatchNorm and random states never do.
 
-Paths are written as everywhere in this package, ``encoder/kernel``. A parameter that two layers share has two paths,
-and either of them means it.
+Paths are written like ``encoder/kernel``, as everywhere in this package. A parameter that two layers share has two
+paths, and you can use either of them.
 
 This module needs Flax (0.12 or later) and is loaded when it is first used.
 """
@@ -58,17 +58,17 @@ class _Place(NamedTuple):
 
 
 def _places(model: Any) -> list[_Place]:
-    """Every leaf of a model under each of its names; the first name of a leaf is the one that ``nnx.state`` uses."""
+    """Every leaf of a model under each of its names. The first name of a leaf is the one that ``nnx.state`` uses."""
     if not isinstance(model, nnx.Pytree):
         raise TypeError(
-            f"a live nnx.Module is needed, not {_described(model)}. For a pytree of parameters, as Linen or "
-            f"nnx.state has it, there are masks: trainability.set_trainable."
+            f"a live nnx.Module is needed, not {_described(model)}. For a pytree of parameters, such as those of Linen "
+            f"or nnx.state, use a mask: trainability.set_trainable."
         )
     nodes = dict(nnx.iter_graph(model))  # each once, under its first name
     targets = {path: path for path in nodes if path}
     for first, *others in nnx.find_duplicates(model):
         targets |= dict.fromkeys(others, first)
-    for path in list(targets):  # a dict that is shared is no node of NNX's: what is on the way to a second name
+    for path in list(targets):  # a shared dict is not a node of NNX, so add what leads to its second name
         for length in range(1, len(path)):
             targets.setdefault(path[:length], path[:length])
     children: dict[Any, list[Any]] = {}
@@ -80,7 +80,7 @@ def _places(model: Any) -> list[_Place]:
         value = nodes.get(node)
         if isinstance(value, (nnx.Variable, jax.Array, np.ndarray)):
             found.append(_Place(keys, value, tuple(nodes.get(place) for place in way)))
-        elif node not in way:  # not around in a circle
+        elif node not in way:  # a model may contain itself
             for child in children.get(node, []):
                 visit(targets[child], (*keys, jax.tree_util.DictKey(child[-1])), (*way, node))
 
@@ -121,17 +121,18 @@ def _by_leaf(places: Sequence[_Place]) -> dict[int, list[_Place]]:
 
 
 def trainable(path: Any, variable: Any) -> bool:
-    """Whether a variable trains. This is a filter for NNX, used wherever NNX asks for one.
+    """Whether a variable trains. Pass this function wherever NNX takes a filter.
 
     Args:
-      path: where the variable is; not used, but NNX gives it.
+      path: the path of the variable. It is not used, but NNX passes it to every filter.
       variable: an ``nnx.Variable``.
 
     Returns:
-      True for an ``nnx.Param`` of floating or complex numbers, unless its metadata say ``trainable=False``; else False.
+      True for an ``nnx.Param`` of floating point or complex numbers, unless its metadata have ``trainable=False``.
+      False for every other variable.
 
     Raises:
-      TypeError: the metadata hold something else than a bool.
+      TypeError: the flag in the metadata is not a bool.
 
     >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
     >>> set_trainable(model, "kernel", False)
@@ -143,35 +144,37 @@ def trainable(path: Any, variable: Any) -> bool:
     flag = variable.get_metadata().get("trainable", True)
     if not isinstance(flag, bool):
         name = "/".join(map(str, path))
-        raise TypeError(f"{name} has trainable={flag!r} in its metadata, which is True (trains) or False (fixed).")
+        raise TypeError(f"{name} has trainable={flag!r} in its metadata. It must be True (trains) or False (fixed).")
     return flag and _has_gradient(variable)
 
 
 def set_trainable(model: Any, where: Where | Sequence[Where], flag: bool) -> None:
-    """Let parameters of a live model train, or fix them, in place.
+    """Fix parameters of a live model, or let them train, in place.
 
-    An optimizer that exists already must be told: :func:`move_optimizer`.
+    If the model already has an optimizer, call :func:`move_optimizer` afterwards.
 
     Args:
       model: an ``nnx.Module``.
-      where: what to set. A path such as ``"encoder/kernel"``; if it ends at a module, as ``"encoder"`` does, all
-        parameters below it. Such a module or parameter itself, ``model.encoder``. A glob such as ``"*/bias"``, in which
-        ``*`` also crosses ``/``. A class of modules, such as ``nnx.LayerNorm``: the parameters of every layer of this
-        type; or of variables, such as ``nnx.LoRAParam``. A function of path and variable that returns True for those
-        meant. Or a list of these, each of which must mean something.
-      flag: True to let them train, False to fix them.
+      where: which parameters to set, in one of six forms. (1) A path such as ``"encoder/kernel"``. The path of a
+        module, such as ``"encoder"``, matches all parameters below it. (2) The module or parameter itself, such as
+        ``model.encoder``. (3) A glob such as ``"*/bias"``, whose ``*`` also matches ``/``. (4) A class of modules, such
+        as ``nnx.LayerNorm``, for the parameters of every layer of this type, or a class of variables, such as
+        ``nnx.LoRAParam``. (5) A function of path and variable that returns True for the parameters to set. (6) A list
+        of these, each of which must match a parameter.
+      flag: True if the parameters should train, False if they should be fixed.
 
-    A parameter that is shared has several paths. Its own path, any of them, sets it. A module, glob, class or function
-    must mean all of its paths or none, or it raises. ``["encoder", "decoder/kernel"]`` is how to say that the shared
-    kernel is meant, too.
+    A shared parameter has several paths. Any one of them sets it. A module, glob, class or function must match all of
+    its paths or none of them, and otherwise raises an error. To include the shared parameter, add one of its paths:
+    ``["encoder", "decoder/kernel"]``.
 
     Raises:
-      NoMatchError: ``where``, or one of the list, means nothing. The message has the nearest names.
-      TypeError: ``where`` names a variable that is no ``nnx.Param``, such as the mean of a BatchNorm, or means only
-        such; ``flag`` is True, and it names a parameter without a gradient, an integer, or means only such; ``flag`` is
-        not a bool; or ``model`` is no module.
-      ValueError: ``where`` means a shared parameter by some of its paths only; or it is the path of two places, since a
-        key holds a slash.
+      NoMatchError: ``where``, or an entry of the list, matches nothing. The message has the nearest names.
+      TypeError: ``where`` is the path of a variable that is not an ``nnx.Param``, such as the mean of a BatchNorm, or
+        matches only such variables; ``flag`` is True, and ``where`` is the path of a parameter without a gradient (an
+        integer), or matches only such parameters; ``flag`` is of another type than bool; or ``model`` is
+        not a module.
+      ValueError: ``where`` matches only some of the paths of a shared parameter; or it is the path of two places,
+        because a key contains a slash.
 
     The counterpart of ``gpflow.set_trainable(model.encoder, False)``.
 
@@ -189,7 +192,7 @@ def set_trainable(model: Any, where: Where | Sequence[Where], flag: bool) -> Non
         raise TypeError(f"flag is True (trains) or False (fixed), not {_described(flag)}{advice}.")
     wheres: list[Any] = list(where) if isinstance(where, (list, tuple)) else [where]
     if not wheres:
-        raise NoMatchError("where is an empty list, which means no parameter.")
+        raise NoMatchError("where is an empty list, which matches no parameter.")
     places = _places(model)
     chosen: dict[int, set[str]] = {}  # the paths that are meant, of each leaf
     named: set[int] = set()
@@ -206,9 +209,9 @@ def set_trainable(model: Any, where: Where | Sequence[Where], flag: bool) -> Non
         missed = [place.path for place in names[number] if place.path not in paths]
         if missed and number not in named:
             raise ValueError(
-                f"{min(paths)} is the same parameter as {' and '.join(missed)}, and {_said(where)} means it by the "
-                f"first path only. Add the path of this one parameter, such as {missed[0]!r}, in a list, if it is "
-                f"meant; if not, leave it out."
+                f"{min(paths)} is the same parameter as {' and '.join(missed)}, and {_said(where)} matches only the "
+                f"first path. To include this parameter, add its path, such as {missed[0]!r}, in a list. If you do not "
+                f"mean it, leave it out."
             )
     for number in chosen:
         names[number][0].leaf.set_metadata(trainable=flag)
@@ -235,7 +238,7 @@ def _check_can_be_set(meant: list[_Place], flag: bool) -> None:
 
 
 def _meant_places(where: Any, places: list[_Place]) -> list[_Place]:
-    """The places that ``where`` means. There is one at least."""
+    """The places that ``where`` matches, at least one."""
     if isinstance(where, _PARTS):
         if meant := [place for place in places if any(thing is where for thing in (*place.owners, place.leaf))]:
             return meant
@@ -266,7 +269,7 @@ def _no_such_type(where: type, places: list[_Place]) -> NoMatchError:
 
 
 def trainable_paths(model: Any) -> list[str]:
-    """The paths of the parameters that train, of a shared one the path that ``nnx.state`` uses.
+    """The paths of the parameters that train. A shared parameter has the path that ``nnx.state`` uses.
 
     Args:
       model: an ``nnx.Module``.
@@ -275,7 +278,7 @@ def trainable_paths(model: Any) -> list[str]:
       A list of paths such as ``encoder/kernel``, in the order of ``nnx.state``.
 
     Raises:
-      TypeError: ``model`` is no module.
+      TypeError: ``model`` is not a module.
 
     >>> trainable_paths(nnx.BatchNorm(3, rngs=nnx.Rngs(0)))
     ['bias', 'scale']
@@ -288,17 +291,18 @@ def trainable_paths(model: Any) -> list[str]:
 
 
 class Optimizer(nnx.Optimizer[Any]):
-    """An ``nnx.Optimizer`` over what trains, which does not let the flags change unnoticed.
+    """An ``nnx.Optimizer`` over the parameters that train, which raises an error if the flags change without it.
 
-    It is ``nnx.Optimizer(model, tx, wrt=trainable)`` with two checks. A plain one raises nothing if no parameter
-    trains; and if a flag changes later, Adam fails with a message about pytrees and SGD trains the new set in silence.
+    It is ``nnx.Optimizer(model, tx, wrt=trainable)`` with two checks. A plain ``nnx.Optimizer`` raises no error if no
+    parameter trains. If a flag changes later, with Adam it fails with a message about pytrees, and with SGD it silently
+    trains the new set.
 
     Args:
       model: an ``nnx.Module``.
       tx: an Optax optimizer.
 
     Raises:
-      ValueError: no parameter trains. In ``update``: a flag has changed and :func:`move_optimizer` was not called.
+      ValueError: no parameter trains. In ``update``: a flag has changed, and :func:`move_optimizer` was not called.
 
     >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
     >>> optimizer = Optimizer(model, optax.sgd(0.1))
@@ -322,26 +326,27 @@ class Optimizer(nnx.Optimizer[Any]):
             freed, fixed = set(paths) - set(self.paths), set(self.paths) - set(paths)
             changes = {"trains now": sorted(freed), "no longer trains": sorted(fixed)}
             said = "; ".join(f"{', '.join(names)} {what}" for what, names in changes.items() if names)
-            raise ValueError(f"{said}, and the optimizer was not told: call live.move_optimizer(model, optimizer).")
+            raise ValueError(f"{said}. The optimizer is for the old flags: call live.move_optimizer(model, optimizer).")
         return super().update(model, grads, **kwargs)
 
 
 def move_optimizer(model: Any, optimizer: nnx.Optimizer[Any]) -> None:
-    """Tell an optimizer, in place, that the flags of its model have changed.
+    """Adapt an optimizer, in place, to the changed flags of its model.
 
-    The state of what stays trainable is kept bit for bit, and so is what belongs to no single parameter, such as Adam's
-    count of steps. The state of what is freed is freshly initialised, that of what is fixed is dropped.
+    The state of parameters that keep training is kept bit for bit, and so is what belongs to no single parameter, such
+    as Adam's count of steps. Parameters that you freed get an initial state. The state of those that you fixed is
+    dropped.
 
     Args:
       model: an ``nnx.Module``, after its flags have changed.
       optimizer: an ``nnx.Optimizer`` whose ``wrt`` is :func:`trainable`, or ``nnx.All`` of it and other filters.
 
-    Adam keeps one count of steps for all parameters. For one that is freed late the count is too high, and its first
-    steps come out long; see :func:`trainability.move_state`. An ``optax.lbfgs`` is better started anew.
+    Adam keeps one count of steps for all parameters. For a parameter that is freed late the count is too high, and its
+    first steps are too long: see :func:`trainability.move_state`. With ``optax.lbfgs``, make a new optimizer instead.
 
     Raises:
-      ValueError: no parameter trains that ``wrt`` means; ``wrt`` means a fixed one, because it does not ask for the
-        flag; or a parameter has another shape than the state has for it.
+      ValueError: ``wrt`` matches no trainable parameter; it matches a fixed one, because it does not include
+        :func:`trainable`; or a parameter and its state differ in shape.
 
     >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
     >>> optimizer = nnx.Optimizer(model, optax.trace(0.9), wrt=trainable)
@@ -352,12 +357,12 @@ def move_optimizer(model: Any, optimizer: nnx.Optimizer[Any]) -> None:
     """
     chosen = nnx.to_flat_state(nnx.state(model, optimizer.wrt))
     if not list(chosen):
-        raise ValueError("nothing trains: the optimizer's filter wrt means no parameter of the model.")
+        raise ValueError("nothing trains: the optimizer's filter wrt matches no parameter of the model.")
     for path, variable in chosen:
         if not trainable(path, variable):
             raise ValueError(
-                f"{'/'.join(map(str, path))} is fixed, and the optimizer's filter wrt means it all the same. Make the "
-                f"optimizer with wrt=live.trainable, or nnx.All(live.trainable, …)."
+                f"{'/'.join(map(str, path))} is fixed, but the optimizer's filter wrt matches it. Make the optimizer "
+                f"with wrt=live.trainable, or nnx.All(live.trainable, …)."
             )
     fresh = nnx.Optimizer(model, optimizer.tx, wrt=optimizer.wrt).opt_state
     pairs, structure = jax.tree_util.tree_flatten_with_path(fresh)
@@ -366,7 +371,7 @@ def move_optimizer(model: Any, optimizer: nnx.Optimizer[Any]) -> None:
         if keys in kept and np.shape(kept[keys]) != np.shape(leaf):
             raise ValueError(
                 f"the optimizer's state has the shape {np.shape(kept[keys])} at {path_of(keys)} "
-                f"and should have {np.shape(leaf)}: the parameter is another one than before. Make a new optimizer."
+                f"and should have {np.shape(leaf)}: the parameter has been replaced. Make a new optimizer."
             )
     optimizer.opt_state = nnx.data(jax.tree.unflatten(structure, [kept.get(keys, leaf) for keys, leaf in pairs]))
     if isinstance(optimizer, Optimizer):
@@ -385,10 +390,10 @@ def summary(model: Any, *, max_rows: int = 100) -> Summary:
 
     Returns:
       A table like that of :func:`trainability.summary`, with a row for each variable. A shared parameter has one row
-      with all its paths, and is counted once. Of statistics and random states it says that they never train.
+      with all its paths, and is counted once. Statistics and random states are marked as never training.
 
     Raises:
-      TypeError: ``model`` is no module.
+      TypeError: ``model`` is not a module.
 
     >>> model = nnx.BatchNorm(2, rngs=nnx.Rngs(0))
     >>> set_trainable(model, "scale", False)

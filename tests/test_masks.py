@@ -767,7 +767,7 @@ def test_a_container_that_checks_is_told_of():
         with pytest.raises(ValueError, match="an array, please") as caught:
             call(params)
         note = " ".join(getattr(caught.value, "__notes__", []))
-        assert note.startswith("This happened where the containers of the tree (Picky) were made anew with bools")
+        assert note.startswith("This happened when JAX rebuilt the containers of the tree (Picky) with bools")
         assert "object.__new__" in note
 
 

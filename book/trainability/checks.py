@@ -22,10 +22,11 @@ def moved(before: PyTree, after: PyTree) -> PyTree:
     its bytes changed. A leaf whose shape or dtype changed has moved, too.
 
     Args:
-      before, after: pytrees with the same structure, of arrays of any shapes and dtypes, or of Python numbers.
+      before: a pytree of arrays of any shapes and dtypes, or of Python numbers.
+      after: a pytree with the same structure.
 
     Returns:
-      A pytree with that structure and, as in a mask, a Python bool for each leaf: True if the leaf moved.
+      A pytree with that structure that has, like a mask, a Python bool for each leaf. It is True if the leaf moved.
 
     Raises:
       ValueError: the trees differ in structure (the message names the first place); or an array was donated or deleted,
@@ -76,8 +77,9 @@ def check_step(
     """Run a training step a few times, and raise an error if a fixed leaf moved or a trainable one did not.
 
     Call it in your own tests. One step is not enough: in the first step of a warm-up the learning rate is zero, and
-    nothing moves. Run as many steps as your schedule needs to reach a rate that is not zero. In low precision it may
-    take many steps until a small weight decay changes a parameter, so test in float32, or with a larger decay.
+    nothing moves. Run as many steps as your schedule needs to reach a rate that is not zero, and at least as many as
+    ``optax.MultiSteps`` accumulates. In low precision it may take many steps until a small weight decay changes a
+    parameter, so test in float32, or with a larger decay.
 
     Args:
       step: your training step, jitted or not. ``step(params, state, *args)`` returns a tuple of the new parameters, the

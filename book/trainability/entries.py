@@ -26,7 +26,7 @@ def entry_names(params: PyTree) -> list[str]:
       params: a pytree of arrays of any shapes, or of Python numbers. None has no entries.
 
     Returns:
-      A list with one name for each number: the path of the leaf, followed by the index if the leaf has axes.
+      A list with one name for each number. It is the path of the leaf, followed by the index if the leaf has axes.
 
     >>> entry_names({"kernel": jnp.ones([1, 2]), "scale": 2.0})
     ['kernel[0, 0]', 'kernel[0, 1]', 'scale']
@@ -123,8 +123,9 @@ def combine_entries(free: PyTree, fixed: PyTree, mask: PyTree) -> PyTree:
     """Join the two parts that :func:`partition_entries` returned, with each entry in its place.
 
     Args:
-      free, fixed: pytrees with the structure of ``mask``: vectors where the mask has arrays, whole leaves where it has
-        Python bools, and None where a part has nothing.
+      free: a pytree with the structure of ``mask``. It has vectors where the mask has arrays, whole leaves where it has
+        Python bools, and None where it has nothing.
+      fixed: the same for the fixed entries.
       mask: the elementwise mask of the partition.
 
     Returns:

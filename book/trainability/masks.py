@@ -569,10 +569,11 @@ def combine(train: PyTree, fixed: PyTree, trainable: PyTree | None = None) -> Py
     """Join the two parts that :func:`partition` returned.
 
     Args:
-      train, fixed: two pytrees with the same structure, each with None where the other has a leaf.
+      train: a pytree with None in place of the fixed leaves.
+      fixed: a pytree with the same structure, with None in place of the others.
       trainable: the static mask of the partition, if you want the parts to be compared with it. Parameters may
-        themselves contain None, so a place that is None in both parts stays None. Only the mask can tell such a place
-        from a leaf that is missing because the parts come from partitions under different masks.
+        themselves contain None, so a place that is None in both parts stays None. If the two parts were made with
+        different masks, a leaf can be missing from both. Only a comparison with the mask finds this.
 
     Returns:
       The pytree with all leaves. Each leaf is the same object as in its part.
@@ -638,7 +639,8 @@ def move_state(
 
     Args:
       params: the current parameters. What is freshly initialised may depend on their values.
-      old, new: two static masks: the one that ``state`` belongs to, and the one to change to.
+      old: the static mask that ``state`` belongs to.
+      new: the static mask to change to.
       optimizer: an Optax optimizer.
       state: the state of ``optimizer`` for the part of ``params`` that trains under ``old``. It has the structure of
         ``optimizer.init(partition(params, old)[0])``.
@@ -746,7 +748,7 @@ def summary(params: PyTree, trainable: PyTree, *, max_rows: int = 100) -> Summar
         all leaves.
 
     Returns:
-      A table with a row for each leaf: its path, shape, dtype, whether it trains, and its first value. A leaf without a
+      A table with a row for each leaf, of its path, shape, dtype, whether it trains, and its first value. A leaf without a
       gradient never trains, and its row says why: ``integer, never trains``. The last line says how many of the numbers
       train, and how many of the bytes. The value is left empty if it is not known: inside a jitted function, for the
       result of ``jax.eval_shape``, or on another process. For a donated array it is ``deleted``. Only one number is

@@ -748,11 +748,11 @@ def summary(params: PyTree, trainable: PyTree, *, max_rows: int = 100) -> Summar
         all leaves.
 
     Returns:
-      A table with a row for each leaf, of its path, shape, dtype, whether it trains, and its first value. A leaf without a
-      gradient never trains, and its row says why: ``integer, never trains``. The last line says how many of the numbers
-      train, and how many of the bytes. The value is left empty if it is not known: inside a jitted function, for the
-      result of ``jax.eval_shape``, or on another process. For a donated array it is ``deleted``. Only one number is
-      fetched from the device for each row.
+      A table with a row for each leaf, of its path, shape, dtype, whether it trains, and its first value. A leaf
+      without a gradient never trains, and its row says why: ``integer, never trains``. The last line says how many of
+      the numbers train, and how many of the bytes. Print the table, or take its text with ``str``. The value is left
+      empty if it is not known: inside a jitted function, for the result of ``jax.eval_shape``, or on another process.
+      For a donated array it is ``deleted``. Only one number is fetched from the device for each row.
 
     Raises:
       ValueError: the parameters and the mask differ in structure; the message names the first place.

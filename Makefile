@@ -7,7 +7,7 @@ NAMED := $(if $(filter file default undefined,$(origin PYTHON)),,--named)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help environment book serve test execute machines mutants newest original wheel bench shots links lock clean
+.PHONY: help environment book serve test execute machines mutants newest original torch wheel bench shots links lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
@@ -45,6 +45,9 @@ newest: environment ## run the notebooks with the newest Python and libraries (U
 original: environment ## run the post's listings on flax 0.1.0 and compare every number with the chapters
 	@$(BIN)/python scripts/original.py
 
+torch: environment ## run the translation's tasks in PyTorch (about 1 GB) and compare every number with the recorded one
+	@$(BIN)/python scripts/pytorch.py
+
 wheel: environment ## build the package's wheel and try it where there is only pip (needs a network)
 	@$(BIN)/python scripts/wheel.py
 
@@ -61,4 +64,4 @@ lock: environment ## make the locks again from the requirements*.in (UPGRADE=1: 
 	@$(BIN)/python scripts/lock.py $(if $(UPGRADE),--upgrade)
 
 clean: ## delete the built site and the environments
-	rm -rf _build .venv .venv-newest .venv-original .mypy_cache .pytest_cache .ruff_cache
+	rm -rf _build .venv .venv-newest .venv-original .venv-torch .mypy_cache .pytest_cache .ruff_cache

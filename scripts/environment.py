@@ -2,7 +2,7 @@
 
     python scripts/environment.py              .venv, the book's own, with this Python or the one there was
     python scripts/environment.py --named      the same, with this Python
-    python scripts/environment.py NAME         .venv-NAME: newest, original (--unlocked: today's newest versions)
+    python scripts/environment.py NAME         .venv-NAME: newest, original, torch (--unlocked: today's newest versions)
 
 Called by the Makefile before every command that needs one. A complete environment holds a copy of the lock it was
 installed from, so that a second call does nothing, and a changed lock is noticed.
@@ -24,8 +24,10 @@ LOCKS = {
     "book": ("requirements.txt", (3, 11), (3, 14)),
     "newest": ("requirements-newest.txt", (3, 12), (3, 14)),
     "original": ("requirements-original.txt", (3, 11), (3, 14)),
+    "torch": ("requirements-torch.txt", (3, 11), (3, 11)),
 }
 USES_THE_NEWEST_PYTHON = ("newest",)  # the others use the Python that runs this file, if they can
+NOT_HASHED = ("torch",)  # and not complete: pip adds what the build of the index needs, as NVIDIA's libraries
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -45,6 +47,8 @@ class Environment(object):
         return version is not None and self.oldest <= version <= self.newest
 
     def range(self):
+        if self.oldest == self.newest:
+            return "Python {0}.{1}".format(*self.oldest)
         return "Python {0}.{1} to {2}.{3}".format(*(self.oldest + self.newest))
 
     def stop(self, problem, remedy):
@@ -125,7 +129,9 @@ def install(environment, unlocked):
     """
     open(environment.unfinished, "w").close()
     command = [environment.python, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-    command += ["-r", environment.chosen] if unlocked else ["--no-deps", "--require-hashes", "-r", environment.lock]
+    if not unlocked and environment.name not in NOT_HASHED:
+        command += ["--no-deps", "--require-hashes"]
+    command += ["-r", environment.chosen if unlocked else environment.lock]
     if subprocess.call(command) != 0:
         environment.stop(
             "installing {0} failed, for the reason that pip gives above".format(command[-1]),

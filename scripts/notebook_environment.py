@@ -1,5 +1,7 @@
 """The environment variables that notebooks are executed and tested under, so that they print the same everywhere."""
 
+import os
+
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",  # the stored digits are a CPU's
     "JAX_PPRINT_USE_COLOR": "0",  # no colour codes in a printed jaxpr
@@ -7,6 +9,8 @@ ENVIRONMENT = {
     # wait for cores that the other holds.
     "OPENBLAS_NUM_THREADS": "1",
     "VECLIB_MAXIMUM_THREADS": "1",  # the same on a Mac, where NumPy uses Apple's Accelerate
+    # Keras reads and writes its settings in this folder, and there is none: it takes its defaults and writes nothing.
+    "KERAS_HOME": os.devnull,
 }
 
 

@@ -23,7 +23,8 @@ REFERENCE_PAGES = {"00-freeze-a-parameter"}  # no learning time, no exercises, n
 MAX_BYTES = 400_000
 MAX_CELL_LINES = 25  # with blank lines; 20 in a chapter
 MAX_LINE_LENGTH = 84
-LIBRARIES = {"tab-nnx", "tab-linen", "tab-equinox", "tab-haiku", "tab-keras", "tab-torch", "tab-gpflow", "tab-gpjax"}
+LIBRARIES = {"tab-nnx", "tab-linen", "tab-package", "tab-equinox", "tab-haiku", "tab-keras", "tab-torch"}
+LIBRARIES |= {"tab-gpflow", "tab-gpjax"}
 TAGS = {"raises-exception", "hide-input", "remove-output", *LIBRARIES}
 CHAPTER_HEADINGS = ["You will be able to", "What to know first", "Recap", "What's next", "References"]
 

@@ -1,5 +1,6 @@
-"""Tabs: how cells become tabs, that each of them runs alone, and what the first page promises of its own."""
+"""Tabs: how cells become tabs, that those of each library run alone, and what the first page promises of its own."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -80,11 +81,15 @@ def test_a_tab_without_a_title_is_a_warning(above, monkeypatch):
 # ---- the tabs of the book --------------------------------------------------------------------------------------------
 
 
+def libraries_of(cell):
+    return [tag for tag in cell.metadata.get("tags", []) if tag.startswith("tab-")]
+
+
 def tabs(notebook):
     """(library, code) of each tab of a notebook, in order; cells in a row that have one tag are one tab."""
     found, previous = [], None
     for cell in notebook.cells:
-        library = next((tag for tag in cell.metadata.get("tags", []) if tag.startswith("tab-")), None)
+        library = next(iter(libraries_of(cell)), None)
         if library is not None and library == previous:
             found[-1] = (library, f"{found[-1][1]}\n{cell.source}")
         elif library is not None:
@@ -93,12 +98,25 @@ def tabs(notebook):
     return found
 
 
-BOOK = {path.stem: tabs(nbformat.read(path, as_version=4)) for path in notebooks.all_notebooks()}
-ALL = {f"{name} {position} {library}": code for name in BOOK for position, (library, code) in enumerate(BOOK[name])}
+def programs(notebook):
+    """{library: code}: the cells above the first tab, and then the tabs of this library."""
+    untagged = itertools.takewhile(lambda cell: not libraries_of(cell), notebook.cells)
+    top = [cell.source for cell in untagged if cell.cell_type == "code"]
+    found = {}
+    for library, code in tabs(notebook):
+        found.setdefault(library, [*top]).append(code)
+    return {library: "\n".join(codes) for library, codes in found.items()}
+
+
+NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4) for path in notebooks.all_notebooks()}
+BOOK = {name: tabs(notebook) for name, notebook in NOTEBOOKS.items()}
+ALL = {
+    f"{name} {library}": code for name, notebook in NOTEBOOKS.items() for library, code in programs(notebook).items()
+}
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_tab_runs_alone_in_a_fresh_process(name):
+def test_the_tabs_of_a_library_run_alone_in_a_fresh_process(name):
     folder = notebooks.ROOT / "book"
     options = {"cwd": folder, "env": os.environ | ENVIRONMENT, "capture_output": True, "text": True}
     ran = subprocess.run([sys.executable, "-c", ALL[name]], **options)

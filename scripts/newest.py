@@ -14,6 +14,7 @@ import environment
 import nbval_results
 
 ROOT = pathlib.Path(__file__).parents[1]
+LIBRARIES = ["jax", "flax", "optax", "equinox", "dm-haiku", "keras", "numpyro"]
 
 
 def main(unlocked):
@@ -21,10 +22,11 @@ def main(unlocked):
         print("newest: NOT RUN. There is no Python 3.12 or later here, and the newest JAX needs one.")
         return True
     python = environment.make("newest", unlocked=unlocked)
-    code = "import jax, flax, optax, platform; print(platform.python_version(), jax.__version__, flax.__version__,"
-    code += " optax.__version__)"
+    code = "import importlib.metadata, platform; print(platform.python_version(),"
+    code += f" *map(importlib.metadata.version, {LIBRARIES}))"
     versions = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    print("newest: Python {}, jax {}, flax {}, optax {}".format(*versions))
+    named = zip(["Python", *LIBRARIES], versions, strict=True)
+    print("newest:", ", ".join(f"{name} {version}" for name, version in named))
 
     notebooks = sorted((ROOT / "book").glob("*.ipynb"))
     cells = nbval_results.run(python, notebooks, ROOT / "book")

@@ -11,6 +11,7 @@ import gzip
 import http.server
 import os
 import pathlib
+import re
 import threading
 import urllib.parse
 
@@ -179,6 +180,7 @@ def folded_faults(page):
     for name, (block, handle) in FOLDED.items():
         blocks = f"[...document.querySelectorAll('{block}')]"
         shown = "block => block.querySelector('div.highlight').checkVisibility({visibilityProperty: true})"
+        shown += " || block.open && !block.checkVisibility()"  # in a tab that is not shown
         if page.evaluate(f"{blocks}.some({shown})"):
             yield f"{name} is not folded"
             continue
@@ -517,6 +519,48 @@ def test_paper_shows_each_tab_below_its_title(page, origin):
     assert [(label, visible) for label, visible, _ in places] == [(True, True), (False, True)] * 3
     tops = [top for _, _, top in places]
     assert tops == sorted(tops) and len(set(tops)) == 6
+
+
+# ---- the cheat sheet on paper ----------------------------------------------------------------------------------------
+
+CHEAT_SHEET = "book/cheat-sheet.html"
+PRINTABLE = {"width": 748, "height": 1077}  # of A4 without its margins of 6 mm, at 96 pixels an inch
+ON_PAPER = """() => [...document.querySelectorAll('table.cheat-sheet pre')].map(pre => {
+  const box = pre.getBoundingClientRect(), points = parseFloat(getComputedStyle(pre).fontSize) * 72 / 96;
+  const clipped = pre.scrollWidth > pre.clientWidth + 1 || pre.scrollHeight > pre.clientHeight + 1;
+  return [pre.innerText, pre.checkVisibility() && !clipped, points, box.right, box.bottom];
+})"""
+
+
+def sheets(page):
+    """The sizes in millimetres of the sheets that printing gives."""
+    page.emulate_media(media="print")
+    pdf = page.pdf(prefer_css_page_size=True)
+    page.emulate_media(media="screen")
+    count = len(re.findall(rb"/Type\s*/Page\b(?!s)", pdf))
+    sizes = [[float(number) for number in box.split()] for box in re.findall(rb"/MediaBox\s*\[([^]]*)\]", pdf)]
+    assert len(sizes) in (1, count)  # one for all, or one for each
+    return [(round(right * 25.4 / 72), round(top * 25.4 / 72)) for _, _, right, top in sizes] * (count // len(sizes))
+
+
+def test_the_cheat_sheet_is_one_sheet_of_paper(page, origin):
+    page.goto(f"{origin}/{CHEAT_SHEET}")
+    shown = page.locator("table.cheat-sheet pre").all_inner_texts()
+    assert sheets(page) == [(210, 297)]
+    page.emulate_media(media="print")
+    page.set_viewport_size(PRINTABLE)
+    printed = page.evaluate(ON_PAPER)
+    page.emulate_media(media="screen")
+    assert len(shown) > 24 and [text for text, *_ in printed] == shown
+    for text, visible, points, right, bottom in printed:
+        assert visible and points > 6.99, (text, points)
+        assert right <= PRINTABLE["width"] and bottom <= PRINTABLE["height"], text
+
+
+def test_a_cheat_sheet_that_is_too_long_is_seen(page, origin):
+    page.goto(f"{origin}/{CHEAT_SHEET}")
+    page.add_style_tag(content="@media print { body:has(pre) table.cheat-sheet pre { font-size: 8pt !important; } }")
+    assert len(sheets(page)) > 1
 
 
 # ---- each check can fail ---------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ import nbformat
 import numpy as np
 import pytest
 import pytorch
+import sphinx_snippets
+from bs4 import BeautifulSoup
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = ["translation-choosing", "translation-training", "translation-keras"]
@@ -240,3 +242,63 @@ def test_a_record_that_differs_is_a_failure(monkeypatch, capsys):
     assert not pytorch.main() and "1 differ from the record" in capsys.readouterr().out
     monkeypatch.setattr(pytorch, "run", lambda python: None)
     assert not pytorch.main()
+
+
+# ---- the cheat sheet -------------------------------------------------------------------------------------------------
+
+SHEET = (ROOT / "book" / "cheat-sheet.md").read_text(encoding="utf-8")
+DIRECTIVES = re.findall(r"```\{snippet\} (\S+) (\S+) (\d)\n(.+?)```", SHEET, re.DOTALL)
+CODE = """
+first = 1  # a comment
+
+@decorated
+def function(x):
+    a = x
+
+    return a
+
+second = 2
+second = 3
+"""
+
+
+def test_the_cheat_sheet_shows_what_runs(site):
+    page = BeautifulSoup((site / "book" / "cheat-sheet.html").read_text(encoding="utf-8"), "html.parser")
+    shown = [pre.get_text().strip() for pre in page.select("table.cheat-sheet pre")]
+    assert len(shown) == len(DIRECTIVES) == SHEET.count("```{snippet}")
+    for text, (name, library, task, _) in zip(shown, DIRECTIVES, strict=True):
+        run = BOOK[name][int(task)][f"tab-{library}"].splitlines()
+        assert [line for line in text.splitlines() if line not in run] == []
+
+
+def test_the_cheat_sheet_has_each_task_in_each_library():
+    expected = {(library, str(task)) for library in ("linen", "package", "nnx") for task in range(1, 9)}
+    assert expected <= {(library, task) for _, library, task, _ in DIRECTIVES}
+
+
+@pytest.mark.parametrize(
+    ("beginnings", "shown"),
+    [
+        (["first"], "first = 1  # a comment"),
+        (["@decorated"], "@decorated\ndef function(x):\n    a = x\n\n    return a"),
+        (["second = 3", "first ="], "second = 3\nfirst = 1  # a comment"),
+    ],
+)
+def test_statements_are_chosen_by_their_beginning(beginnings, shown):
+    assert "\n".join(sphinx_snippets.chosen(CODE, beginnings)) == shown
+
+
+@pytest.mark.parametrize(("beginning", "found"), [("second", 2), ("third", 0), ("a = x", 0)])
+def test_a_beginning_that_is_not_of_one_statement_is_refused(beginning, found):
+    with pytest.raises(ValueError, match=f"{found} statements begin with"):
+        list(sphinx_snippets.chosen(CODE, [beginning]))
+
+
+def test_snippets_are_taken_from_their_library_and_task():
+    linen, nnx = (
+        sphinx_snippets.snippet("translation-choosing", name, "2", ["freed", "train_nnx"][i:][:1])
+        for i, name in enumerate(["linen", "nnx"])
+    )
+    assert (linen, nnx) == ("freed = train(linen_loss, params, mask_without())", "train_nnx(model, nnx.Param)")
+    with pytest.raises(ValueError, match="0 statements"):
+        sphinx_snippets.snippet("translation-choosing", "linen", "3", ["freed"])

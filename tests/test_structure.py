@@ -43,6 +43,24 @@ def test_every_page_is_in_the_table_of_contents():
     assert sorted(pages_in_contents(yaml.safe_load(read("_toc.yml")))) == sorted(pages)
 
 
+def missing_from_the_map(index, toc):
+    """The chapters that the table "The map" on the front page does not link to."""
+    table = re.search(r"^## The map$(.+?)^## ", index, re.MULTILINE | re.DOTALL)[1]
+    linked = {f"book/{name}" for name in re.findall(r"\]\(([\w-]+)\.(?:ipynb|md)[#)]", table)}
+    return [page for page in pages_in_contents(toc) if page != toc["root"] and page not in linked]
+
+
+def test_the_map_lists_every_page():
+    assert missing_from_the_map(read("book/index.md"), yaml.safe_load(read("_toc.yml"))) == []
+
+
+def test_a_page_that_the_map_lacks_is_found():
+    index, toc = read("book/index.md"), yaml.safe_load(read("_toc.yml"))
+    before, after = index.split("## The map")
+    without = f"{before}## The map{after.replace('](07e-priors.ipynb)', '](07d-rows-and-stacked-layers.ipynb)')}"
+    assert missing_from_the_map(without, toc) == ["book/07e-priors"]
+
+
 def unknown_keys(config):
     """Keys of _config.yml that Jupyter Book does not know: it ignores them without a word."""
     known = yaml.safe_load((pathlib.Path(jupyter_book.__file__).parent / "default_config.yml").read_text())

@@ -680,6 +680,16 @@ def test_a_message_has_few_paths_however_many_there_are():
         set_trainable(mask, mask, "layer12/kernal", False)
 
 
+def test_parameters_may_hold_none():
+    params, mask = {"a": None, "b": 1.0, "c": 2.0}, {"a": None, "b": True, "c": False}
+    assert combine(*partition(params, mask)) == params
+    try:
+        whole = combine(*partition(params, mask), mask)
+    except ValueError as error:
+        raise AssertionError("None among the parameters was taken for a lost leaf") from error
+    assert whole == params
+
+
 # ---- paths of Flax's boxes ------------------------------------------------------------------------------------------
 
 
@@ -749,16 +759,6 @@ def test_the_mask_tells_whether_parts_are_of_its_partition(drawn):
         for mask in (one, other):
             with pytest.raises(ValueError, match=r"both parts have a leaf|neither part has|the wrong part has"):
                 combine(train, fixed, mask)
-
-
-def test_parameters_may_hold_none():
-    params, mask = {"a": None, "b": 1.0, "c": 2.0}, {"a": None, "b": True, "c": False}
-    assert combine(*partition(params, mask)) == params
-    try:
-        whole = combine(*partition(params, mask), mask)
-    except ValueError as error:
-        raise AssertionError("None among the parameters was taken for a lost leaf") from error
-    assert whole == params
 
 
 def test_a_container_that_checks_is_told_of():

@@ -56,6 +56,23 @@ def with_flax() -> None:
     model = Model()
     params = model.init(jax.random.key(0), jnp.ones([1, 1]))["params"]
     train(lambda params, x: model.apply({"params": params}, x), params)
+    live_model()
+
+
+def live_model() -> None:
+    from flax import nnx
+
+    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    if version("flax") < "0.12":
+        try:
+            tr.live.set_trainable(model, "bias", False)
+        except ImportError as error:
+            assert "needs Flax 0.12" in str(error)
+        else:
+            raise AssertionError("an older Flax has no metadata to set, and no error says so")
+        return
+    tr.live.set_trainable(model, "bias", False)
+    assert tr.live.trainable_paths(model) == ["kernel"]
 
 
 if __name__ == "__main__":

@@ -35,6 +35,9 @@ from trainability.masks import (
     path_of,
 )
 
+if not hasattr(nnx.Variable, "set_metadata"):
+    raise ImportError("trainability.live needs Flax 0.12 or later: pip install --upgrade flax.")
+
 # A path or glob, a class, a function, or a part of the model itself.
 Where = str | type | nnx.Pytree | nnx.Variable[Any] | Callable[[str, Any], bool]
 

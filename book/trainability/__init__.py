@@ -7,9 +7,10 @@
 
 A mask is data beside the parameters: a pytree with their structure, in which True means that a leaf trains.
 
-Every public name is here, except those of ``trainability.live``. That module is for Flax NNX models and is imported
-when it is first used, because Flax is an optional dependency. The other modules are ``masks``, ``checks`` for what
-moved, ``entries`` for parts of arrays, and ``training`` for the loops.
+Every public name is here, except those of ``trainability.live``, for Flax NNX models, and ``trainability.gp``, for
+Gaussian processes in Flax Linen. These two modules are imported when they are first used, because Flax is an optional
+dependency. The other modules are ``masks``, ``checks`` for what moved, ``entries`` for parts of arrays, and
+``training`` for the loops.
 """
 
 import importlib
@@ -60,14 +61,15 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:  # with a __getattr__ a type checker would accept any name
+    from trainability import gp as gp
     from trainability import live as live
 else:
 
     def __getattr__(name: str) -> Any:
-        if name == "live":
-            return importlib.import_module("trainability.live")
+        if name in ("gp", "live"):
+            return importlib.import_module(f"trainability.{name}")
         raise AttributeError(f"module 'trainability' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "live"]
+    return sorted([*__all__, "gp", "live"])

@@ -55,9 +55,10 @@ def test_a_download_says_when_it_needs_the_package(site, path):
 
 # ---- what the package holds ------------------------------------------------------------------------------------------
 
-LIVE = importlib.import_module("trainability.live")  # the one module whose names are not at the top level
+# The modules whose names are not at the top level: {name: the files that define what is in it}.
+LAZY = {"gp": ["gp", "kernels", "transforms"], "live": ["live"]}
 FILES = [path.stem for path in ROOT.glob("book/trainability/[a-z]*.py")]
-MODULES = [importlib.import_module(f"trainability.{name}") for name in FILES if name != "live"]
+EAGER = sorted(set(FILES) - set(sum(LAZY.values(), [])))
 
 
 def public_names(*modules):
@@ -70,7 +71,12 @@ def public_names(*modules):
     }
 
 
-PUBLIC, PUBLIC_LIVE = public_names(*MODULES), public_names(LIVE)
+def modules(names):
+    return [importlib.import_module(f"trainability.{name}") for name in names if name in FILES]
+
+
+PUBLIC = public_names(*modules(EAGER))
+PUBLIC_LAZY = {name: public_names(*modules(files)) for name, files in LAZY.items()}
 
 
 def run(code):
@@ -84,7 +90,12 @@ def run(code):
 def test_the_top_level_holds_exactly_the_public_names():
     assert tr.__all__ == sorted(PUBLIC)
     assert {name: getattr(tr, name) for name in PUBLIC} == PUBLIC
-    assert dir(tr) == sorted([*PUBLIC, "live"])
+    assert dir(tr) == sorted([*PUBLIC, *LAZY])
+
+
+def test_gp_holds_exactly_the_public_names_of_its_files():
+    assert sorted(tr.gp.__all__) == sorted(PUBLIC_LAZY["gp"])
+    assert {name: getattr(tr.gp, name) for name in tr.gp.__all__} == PUBLIC_LAZY["gp"]
 
 
 def test_a_module_has_no_name_of_a_function():
@@ -99,10 +110,12 @@ def test_scipy_is_loaded_by_who_needs_it():
     assert run(code) == "False\nTrue\n"
 
 
-def test_live_is_loaded_when_it_is_first_used():
+@pytest.mark.parametrize("name", LAZY)
+def test_a_module_that_needs_flax_is_loaded_when_it_is_first_used(name):
     """Flax is an extra: without it the rest of the package works."""
-    code = "import sys; import trainability as tr; print('flax' in sys.modules); tr.live; print('flax' in sys.modules)"
-    assert run(code) == "False\nTrue\n"
+    loaded = f"print('trainability.{name}' in sys.modules)"
+    assert run(f"import sys; import trainability as tr; {loaded}; tr.{name}; {loaded}") == "False\nTrue\n"
+    assert run("import sys; import trainability as tr; print('flax' in sys.modules)") == "False\n"
     assert run("import trainability as tr; print(hasattr(tr, 'life'))") == "False\n"
 
 
@@ -115,7 +128,8 @@ def test_the_reference_page_holds_the_whole_package(site):
     page = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
     html = (site / "book" / "api.html").read_text(encoding="utf-8")
     listed = re.findall(r"^\.\. auto(?:function|exception|class):: (?:trainability\.)?(\S+)", page, re.MULTILINE)
-    found = {**PUBLIC, **{f"live.{name}": thing for name, thing in PUBLIC_LIVE.items()}}
+    lazy = {f"{module}.{name}": thing for module, names in PUBLIC_LAZY.items() for name, thing in names.items()}
+    found = {**PUBLIC, **lazy}
     described_there = {"Row", "Summary"}  # what summary returns
     assert sorted(listed) == sorted(set(found) - described_there)
     for name in listed:

@@ -1,10 +1,10 @@
-"""What trains in a live Flax NNX model: a flag on each parameter, which one line changes in place.
+"""A flag on each parameter of a live Flax NNX model that says whether it trains. One line changes it in place.
 
 The flag is metadata of the ``nnx.Param``. :func:`trainable` is the filter that reads it, for ``nnx.Optimizer(wrt=)``
-and ``nnx.DiffState``. Only an ``nnx.Param`` can train: the statistics of a BatchNorm and random states never do.
+and ``nnx.DiffState``. Only an ``nnx.Param`` can train: the statistics of a BatchNorm and random states never train.
 
 Paths are written like ``encoder/kernel``, as everywhere in this package. A parameter that two layers share has two
-paths, and you can use either of them.
+paths, and you can use either.
 
 This module needs Flax (0.12 or later) and is loaded when it is first used.
 """
@@ -27,6 +27,7 @@ from trainability.masks import (
     Row,
     Summary,
     _can_train,
+    _check_flag,
     _described,
     _dtype,
     _first_value,
@@ -40,8 +41,6 @@ if not hasattr(nnx.Variable, "set_metadata"):
 
 # A path or glob, a class, a function, or a part of the model itself.
 Where = str | type | nnx.Pytree | nnx.Variable[Any] | Callable[[str, Any], bool]
-
-
 _PARTS = (nnx.Pytree, nnx.Variable)
 
 
@@ -49,7 +48,7 @@ class _Place(NamedTuple):
     """A leaf of a model under one of its names."""
 
     keys: tuple[Any, ...]
-    leaf: Any  # an nnx.Variable, or an array that is none
+    leaf: Any  # an nnx.Variable or a plain array
     owners: tuple[Any, ...]  # the modules on the way to it
 
     @property
@@ -127,11 +126,11 @@ def trainable(path: Any, variable: Any) -> bool:
     """Whether a variable trains. Pass this function wherever NNX takes a filter.
 
     Args:
-      path: the path of the variable. It is not used, but NNX passes it to every filter.
+      path: the path of the variable, which NNX passes to every filter. Only the error message uses it.
       variable: an ``nnx.Variable``.
 
     Returns:
-      True for an ``nnx.Param`` of floating point or complex numbers, unless its metadata have ``trainable=False``.
+      True for an ``nnx.Param`` of floating point or complex numbers, unless its metadata has ``trainable=False``.
       False for every other variable.
 
     Raises:
@@ -166,16 +165,15 @@ def set_trainable(model: Any, where: Where | Sequence[Where], flag: bool) -> Non
         of these, each of which must match a parameter.
       flag: True if the parameters should train, False if they should be fixed.
 
-    A shared parameter has several paths. Any one of them sets it. A module, glob, class or function must match all of
-    its paths or none of them, and otherwise raises an error. To include the shared parameter, add one of its paths:
-    ``["encoder", "decoder/kernel"]``.
+    A shared parameter has several paths, and each of them sets it. A module, glob, class or function must match all of
+    its paths or none of them; otherwise it is an error. To set the shared parameter too, add one of its paths in a
+    list: ``["encoder", "decoder/kernel"]``.
 
     Raises:
       NoMatchError: ``where``, or an entry of the list, matches nothing. The message has the nearest names.
       TypeError: ``where`` is the path of a variable that is not an ``nnx.Param``, such as the mean of a BatchNorm, or
         matches only such variables; ``flag`` is True, and ``where`` is the path of a parameter without a gradient (an
-        integer), or matches only such parameters; ``flag`` is of another type than bool; or ``model`` is
-        not a module.
+        integer), or matches only such parameters; ``flag`` is not a bool; or ``model`` is not a module.
       ValueError: ``where`` matches only some of the paths of a shared parameter; or it is the path of two places,
         because a key contains a slash.
 
@@ -190,9 +188,7 @@ def set_trainable(model: Any, where: Where | Sequence[Where], flag: bool) -> Non
     >>> trainable_paths(model)
     ['layers/0/bias', 'layers/1/bias']
     """
-    if not isinstance(flag, bool):
-        advice = ": bool(flag)" if isinstance(flag, np.bool_) else ""
-        raise TypeError(f"flag is True (trains) or False (fixed), not {_described(flag)}{advice}.")
+    _check_flag(flag)
     wheres: list[Any] = list(where) if isinstance(where, (list, tuple)) else [where]
     if not wheres:
         raise NoMatchError("where is an empty list, which matches no parameter.")
@@ -212,9 +208,9 @@ def set_trainable(model: Any, where: Where | Sequence[Where], flag: bool) -> Non
         missed = [place.path for place in names[number] if place.path not in paths]
         if missed and number not in named:
             raise ValueError(
-                f"{min(paths)} is the same parameter as {' and '.join(missed)}, and {_said(where)} matches only the "
-                f"first path. To include this parameter, add its path, such as {missed[0]!r}, in a list. If you do not "
-                f"mean it, leave it out."
+                f"{min(paths)} is the same parameter as {' and '.join(missed)}, which {_said(where)} does not match. "
+                f"To set this parameter too, add its path: pass a list that contains {missed[0]!r}. To leave it as it "
+                f"is, select the others without it."
             )
     for number in chosen:
         names[number][0].leaf.set_metadata(trainable=flag)
@@ -262,12 +258,9 @@ def _no_such_type(where: type, places: list[_Place]) -> NoMatchError:
     objects = [thing for place in places for thing in (*place.owners, place.leaf) if isinstance(thing, _PARTS)]
     names = sorted({type(thing).__name__ for thing in objects})
     near = difflib.get_close_matches(where.__name__, names, 10) or names
-    few = (
-        f"There are: {', '.join(names)}"
-        if len(names) <= 10
-        else f"The nearest of its types are: {', '.join(near[:10])}"
-    )
-    text = f"the model has no parameter in a {where.__name__}. {few}."
+    few = f"Its types are: {', '.join(names)}" if len(names) <= 10 else f"The nearest are: {', '.join(near[:10])}"
+    what = "variable of type" if issubclass(where, nnx.Variable) else "parameter in a"
+    text = f"the model has no {what} {where.__name__}. {few}."
     return NoMatchError(textwrap.fill(text, 80, break_on_hyphens=False))
 
 
@@ -294,18 +287,19 @@ def trainable_paths(model: Any) -> list[str]:
 
 
 class Optimizer(nnx.Optimizer[Any]):
-    """An ``nnx.Optimizer`` over the parameters that train, which raises an error if the flags change without it.
+    """An ``nnx.Optimizer`` for the parameters that train. It raises an error if it was not moved after a flag changed.
 
-    It is ``nnx.Optimizer(model, tx, wrt=trainable)`` with two checks. A plain ``nnx.Optimizer`` raises no error if no
-    parameter trains. If a flag changes later, with Adam it fails with a message about pytrees, and with SGD it silently
-    trains the new set.
+    It is ``nnx.Optimizer(model, tx, wrt=trainable)`` with two checks: that some parameter trains, and that no flag has
+    changed since the optimizer was made or moved. A plain ``nnx.Optimizer`` has neither. After a flag has changed, it
+    fails with a message about pytrees if ``tx`` is Adam, and silently trains the new set if ``tx`` is SGD.
 
     Args:
       model: an ``nnx.Module``.
       tx: an Optax optimizer.
 
     Raises:
-      ValueError: no parameter trains. In ``update``: a flag has changed, and :func:`move_optimizer` was not called.
+      ValueError: no parameter trains. In ``update``: a flag has changed, and you have not called
+        :func:`move_optimizer`.
 
     >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
     >>> optimizer = Optimizer(model, optax.sgd(0.1))
@@ -318,18 +312,21 @@ class Optimizer(nnx.Optimizer[Any]):
     def __init__(self, model: Any, tx: optax.GradientTransformation) -> None:
         paths = tuple(trainable_paths(model))
         if not paths:
-            raise ValueError("nothing trains: every parameter of the model is fixed, or there are none.")
+            raise ValueError("nothing trains: every parameter of the model is fixed, or the model has none.")
         super().__init__(model, tx, wrt=trainable)
         self.paths = paths
 
     def update(self, model: Any, grads: Any, /, **kwargs: Any) -> Any:
-        """One step, as ``nnx.Optimizer.update``."""
+        """Change the model by one step, as ``nnx.Optimizer.update`` does."""
         paths = trainable_paths(model)
         if tuple(paths) != self.paths:
             freed, fixed = set(paths) - set(self.paths), set(self.paths) - set(paths)
-            changes = {"trains now": sorted(freed), "no longer trains": sorted(fixed)}
-            said = "; ".join(f"{', '.join(names)} {what}" for what, names in changes.items() if names)
-            raise ValueError(f"{said}. The optimizer is for the old flags: call live.move_optimizer(model, optimizer).")
+            changes = {"trainable now": sorted(freed), "no longer trainable": sorted(fixed)}
+            said = "; ".join(f"{what}: {', '.join(names)}" for what, names in changes.items() if names)
+            raise ValueError(
+                f"flags have changed since the optimizer was made or moved ({said}). Call "
+                f"live.move_optimizer(model, optimizer)."
+            )
         return super().update(model, grads, **kwargs)
 
 
@@ -348,7 +345,7 @@ def move_optimizer(model: Any, optimizer: nnx.Optimizer[Any]) -> None:
     first steps are too long: see :func:`trainability.move_state`. With ``optax.lbfgs``, make a new optimizer instead.
 
     Raises:
-      ValueError: ``wrt`` matches no trainable parameter; it matches a fixed one, because it does not include
+      ValueError: ``wrt`` matches no parameter that trains; it matches a fixed one, because it does not include
         :func:`trainable`; or a parameter and its state differ in shape.
 
     >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
@@ -385,15 +382,15 @@ def move_optimizer(model: Any, optimizer: nnx.Optimizer[Any]) -> None:
 
 
 def summary(model: Any, *, max_rows: int = 100) -> Summary:
-    """A table of a live model that says which of its parameters train.
+    """A table of a live model that shows which of its parameters train.
 
     Args:
       model: an ``nnx.Module``.
-      max_rows: how many variables have a row. All are counted.
+      max_rows: the largest number of rows. A line below them says how many are not shown. The totals are for all.
 
     Returns:
       A table like that of :func:`trainability.summary`, with a row for each variable. A shared parameter has one row
-      with all its paths, and is counted once. Statistics and random states are marked as never training.
+      with all its paths, and is counted once. Statistics and random states are marked ``never trains``.
 
     Raises:
       TypeError: ``model`` is not a module.
@@ -428,5 +425,5 @@ def summary(model: Any, *, max_rows: int = 100) -> Summary:
     return Summary(
         tuple(rows[:max_rows]),
         f"{numbers} of {all_numbers} numbers train ({size} of {all_size} bytes)",
-        f"… and {len(rows) - max_rows} leaves more, without a row" if len(rows) > max_rows else "",
+        f"… and {len(rows) - max_rows} more, not shown" if len(rows) > max_rows else "",
     )

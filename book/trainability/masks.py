@@ -279,6 +279,12 @@ def _check_mask(params: PyTree, trainable: PyTree) -> None:
     _check_static(trainable)
 
 
+def _check_flag(flag: Any) -> None:
+    if not isinstance(flag, bool):
+        advice = " Use bool(flag)." if isinstance(flag, np.bool_) else ""
+        raise TypeError(f"flag must be True (trains) or False (fixed), not {_described(flag)}.{advice}")
+
+
 # ---- making masks ----------------------------------------------------------------------------------------------------
 
 
@@ -383,9 +389,7 @@ def set_trainable(
     >>> set_trainable(params, mask, ["*/bias", "head"], False)
     {'encoder': {'bias': False, 'kernel': True}, 'head': False}
     """
-    if not isinstance(flag, bool):
-        advice = " Use bool(flag)." if isinstance(flag, np.bool_) else ""
-        raise TypeError(f"flag must be True (trains) or False (fixed), not {_described(flag)}.{advice}")
+    _check_flag(flag)
     wheres: list[Any] = list(where) if isinstance(where, (list, tuple)) else [where]
     if not wheres:
         raise NoMatchError("where is an empty list, which matches no leaf.")

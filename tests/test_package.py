@@ -58,7 +58,7 @@ def test_a_download_says_when_it_needs_the_package(site, path):
 # The modules whose names are not at the top level: {name: the files that define what is in it}.
 LAZY = {"gp": ["gp", "kernels", "transforms"], "live": ["live"]}
 FILES = [path.stem for path in ROOT.glob("book/trainability/[a-z]*.py")]
-EAGER = sorted(set(FILES) - set(sum(LAZY.values(), [])))
+EAGER = sorted(set(FILES).difference(*LAZY.values()))
 
 
 def public_names(*modules):

@@ -226,8 +226,8 @@ def log_prior(params: PyTree, priors: PyTree) -> jax.Array:
       priors: a pytree with that structure, of distributions and None.
 
     Returns:
-      A number of shape ``()``. It is 0 if there are no priors, and minus infinity if a value is outside the support of
-      its prior. (NumPyro's own ``log_prob`` may be finite there.)
+      A number of shape ``()``. It is 0 if there are no priors. A distribution of NumPyro gives minus infinity for a
+      value outside its support.
 
     Raises:
       ValueError: the trees differ in structure; or a prior has more numbers than its parameter.
@@ -247,8 +247,6 @@ def _log_priors(params: PyTree, priors: PyTree) -> list[tuple[str, jax.Array]]:
         if prior is None:
             continue
         density = prior.log_prob(leaf)
-        if callable(support := getattr(prior, "support", None)):
-            density = jnp.where(support(leaf), density, -jnp.inf)
         if np.size(density) > np.size(leaf):  # the sum would count the parameter several times
             raise ValueError(
                 f"the prior of {path or 'the parameter'} has the shape {np.shape(density)}, but the parameter has "
@@ -435,7 +433,10 @@ def _like(path: str, old: Any, new: Any) -> Any:
     """The new leaf, with the dtype of the old one if that is an array."""
     if not hasattr(old, "dtype"):
         return new
-    if new is None or isinstance(new, (str, Mapping)) or not jnp.can_cast(jnp.result_type(new), old.dtype, "same_kind"):
+    new = np.array(new) if isinstance(new, (list, tuple)) else new
+    if not isinstance(new, (bool, int, float, complex)) and not hasattr(new, "dtype"):
+        raise TypeError(f"{path} is an array, and must be replaced by an array or a number, not by {_described(new)}.")
+    if not jnp.can_cast(jnp.result_type(new), old.dtype, "same_kind"):
         raise TypeError(f"{path} is an array of {old.dtype}, and {_described(new)} cannot be converted to that.")
     if np.shape(new) != np.shape(old):
         raise ValueError(f"{path} has the shape {np.shape(old)}, but the new value has {np.shape(new)}.")

@@ -2,7 +2,9 @@
 
     python scripts/environment.py              .venv, the book's own, with this Python or the one there was
     python scripts/environment.py --named      the same, with this Python
-    python scripts/environment.py NAME         .venv-NAME: newest, original, torch (--unlocked: today's newest versions)
+    python scripts/environment.py NAME         .venv-NAME: newest, original, torch, gpflow
+
+With --unlocked it is made of today's newest versions instead of the locked ones.
 
 Called by the Makefile before every command that needs one. A complete environment holds a copy of the lock it was
 installed from, so that a second call does nothing, and a changed lock is noticed.
@@ -25,6 +27,7 @@ LOCKS = {
     "newest": ("requirements-newest.txt", (3, 12), (3, 14)),
     "original": ("requirements-original.txt", (3, 11), (3, 14)),
     "torch": ("requirements-torch.txt", (3, 11), (3, 11)),
+    "gpflow": ("requirements-gpflow.txt", (3, 11), (3, 12)),
 }
 USES_THE_NEWEST_PYTHON = ("newest",)  # the others use the Python that runs this file, if they can
 NOT_HASHED = ("torch",)  # and not complete: pip adds what the build of the index needs, as NVIDIA's libraries

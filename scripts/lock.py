@@ -1,6 +1,7 @@
 """Make the locks: the same versions for every Python and system, with hashes, and no index address."""
 
 import argparse
+import pathlib
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ LOCKS = {
     "requirements": "3.11",
     "requirements-original": "3.11",
     "requirements-newest": "3.12",
+    "requirements-gpflow": "3.11",
 }  # name: the oldest Python it is for
 
 
@@ -16,6 +18,7 @@ def lock(name, oldest_python, upgrade):
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes"]
     command += ["--fork-strategy", "fewest", "--python-version", oldest_python]
     command += ["--no-emit-index-url", "--no-emit-find-links", "--custom-compile-command", "make lock"]
+    command += ["--overrides", f"{name}.override"] if pathlib.Path(f"{name}.override").exists() else []
     command += ["--upgrade"] if upgrade else []
     subprocess.run([*command, f"{name}.in", "--output-file", f"{name}.txt"], check=True)
 

@@ -7,7 +7,7 @@ NAMED := $(if $(filter file default undefined,$(origin PYTHON)),,--named)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help environment book serve test execute machines mutants newest original torch wheel bench shots links lock clean
+.PHONY: help environment book serve test execute machines mutants newest original torch gpflow wheel bench shots links lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
@@ -46,7 +46,10 @@ original: environment ## run the post's listings on flax 0.1.0 and compare every
 	@$(BIN)/python scripts/original.py
 
 torch: environment ## run the translation's tasks in PyTorch (about 1 GB) and compare every number with the recorded one
-	@$(BIN)/python scripts/pytorch.py
+	@$(BIN)/python scripts/pytorch.py $(if $(RECORD),--record)
+
+gpflow: environment ## run the scripts in GPflow (1.8 GB), compare every number with the recorded one (SCRIPT=post for one)
+	@$(BIN)/python scripts/gpflow_runs.py $(SCRIPT) $(if $(RECORD),--record)
 
 wheel: environment ## build the package's wheel and try it where there is only pip (needs a network)
 	@$(BIN)/python scripts/wheel.py
@@ -64,4 +67,4 @@ lock: environment ## make the locks again from the requirements*.in (UPGRADE=1: 
 	@$(BIN)/python scripts/lock.py $(if $(UPGRADE),--upgrade)
 
 clean: ## delete the built site and the environments
-	rm -rf _build .venv .venv-newest .venv-original .venv-torch .mypy_cache .pytest_cache .ruff_cache
+	rm -rf _build .venv .venv-newest .venv-original .venv-torch .venv-gpflow .mypy_cache .pytest_cache .ruff_cache

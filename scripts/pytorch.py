@@ -1,57 +1,24 @@
 """Run the tasks of the translation pages in PyTorch, and compare every number with the recorded one.
 
 The script is book/torch_reference/translation.py, and it runs in `.venv-torch`, made from requirements-torch.txt. The
-pages read what it gave from the JSON beside it. If there is no record, this run writes it (--record writes it anew).
+pages read what it gave from the JSON beside it, which --record writes.
 """
 
 import argparse
 import json
 import os
 import pathlib
-import platform
 import subprocess
 import sys
 
 import environment
+import reference
 from notebook_environment import ENVIRONMENT
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / "book" / "torch_reference" / "translation.py"
 RECORD = SCRIPT.with_suffix(".json")
 TOLERANCE = 1e-12  # relative: 100 steps of a dozen numbers in 64-bit floats, on another processor
-
-
-def flatten(value, path=""):
-    """{path: number or text} of nested dictionaries and lists."""
-    if not isinstance(value, dict | list):
-        return {path: value}
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    return {name: leaf for key, inner in items for name, leaf in flatten(inner, f"{path}/{key}").items()}
-
-
-def agree(one, other):
-    if isinstance(one, float) and isinstance(other, float):
-        return abs(one - other) <= TOLERANCE * abs(other)
-    return type(one) is type(other) and one == other
-
-
-def differences(fresh, recorded):
-    """A line for each value that one side lacks, or that differs."""
-    fresh, recorded = flatten(fresh), flatten(recorded)
-    for path in {**recorded, **fresh}:
-        if path not in fresh or path not in recorded:
-            yield f"{path}: missing in the {'record' if path in fresh else 'new run'}"
-        elif not agree(fresh[path], recorded[path]):
-            yield f"{path}: recorded {recorded[path]!r}, now {fresh[path]!r}"
-
-
-def reason_not_to_run():
-    """Why PyTorch cannot be installed here; None if it can."""
-    if environment.find_python("torch") is None:
-        return "There is no Python 3.11 here"
-    if sys.platform == "darwin" and platform.machine() == "x86_64":
-        return "There is no current PyTorch for Intel Macs"
-    return None
 
 
 def run(python):
@@ -64,19 +31,18 @@ def run(python):
 
 
 def main(record=False):
-    reason = reason_not_to_run()
+    reason = reference.reason_not_to_run("torch")
     if reason:
         print(f"torch: NOT RUN. {reason}.")
         return True
     fresh = run(environment.make("torch"))  # stops with exit code 1 if the installation fails
     if fresh is None:
         return False
-    if record or not RECORD.exists():
-        RECORD.write_text(json.dumps(fresh, indent=2) + "\n", encoding="utf-8")
-    wrong = list(differences(fresh, json.loads(RECORD.read_text(encoding="utf-8"))))
+    wrong = reference.compare(fresh, RECORD, TOLERANCE, record, "make torch RECORD=1")
     for line in wrong:
         print("FAILED  ", line)
-    print(f"torch: RAN, PyTorch {fresh['torch']}: {len(flatten(fresh))} values, {len(wrong)} differ from the record")
+    values = len(reference.flatten(fresh))
+    print(f"torch: RAN, PyTorch {fresh['torch']}: {values} values, {len(wrong)} differ from the record")
     return not wrong
 
 

@@ -8,6 +8,7 @@ import nbformat
 import numpy as np
 import pytest
 import pytorch
+import reference
 import sphinx_snippets
 from bs4 import BeautifulSoup
 
@@ -212,11 +213,11 @@ def test_what_is_installed_for_pytorch_is_pinned(name):
 )
 def test_a_run_that_differs_is_noticed(planted, line):
     fresh = json.loads(json.dumps(RECORD))
-    assert list(pytorch.differences(fresh, RECORD)) == []
+    assert list(reference.differences(fresh, RECORD, pytorch.TOLERANCE)) == []
     fresh["results"]["fix"]["loss"] *= 1 + 1e-14
-    assert list(pytorch.differences(fresh, RECORD)) == []
+    assert list(reference.differences(fresh, RECORD, pytorch.TOLERANCE)) == []
     planted(fresh)
-    assert any(found.startswith(line) for found in pytorch.differences(fresh, RECORD))
+    assert any(found.startswith(line) for found in reference.differences(fresh, RECORD, pytorch.TOLERANCE))
 
 
 def test_not_run_is_no_failure_only_where_pytorch_cannot_be_installed(monkeypatch, capsys):
@@ -227,7 +228,7 @@ def test_not_run_is_no_failure_only_where_pytorch_cannot_be_installed(monkeypatc
     monkeypatch.setattr(pytorch.environment, "find_python", lambda name: None)
     assert pytorch.main() and "NOT RUN. There is no Python 3.11 here." in capsys.readouterr().out
     monkeypatch.setattr(pytorch.environment, "find_python", lambda name: "python3.11")
-    monkeypatch.setattr(pytorch.sys, "platform", "linux")
+    monkeypatch.setattr(reference.sys, "platform", "linux")
     with pytest.raises(SystemExit):
         pytorch.main()
 
@@ -242,6 +243,15 @@ def test_a_record_that_differs_is_a_failure(monkeypatch, capsys):
     assert not pytorch.main() and "1 differ from the record" in capsys.readouterr().out
     monkeypatch.setattr(pytorch, "run", lambda python: None)
     assert not pytorch.main()
+
+
+def test_a_missing_record_is_a_failure_unless_it_is_asked_for(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(pytorch.environment, "find_python", lambda name: "python3.11")
+    monkeypatch.setattr(pytorch.environment, "make", lambda name: "python3.11")
+    monkeypatch.setattr(pytorch, "run", lambda python: RECORD)
+    monkeypatch.setattr(pytorch, "RECORD", tmp_path / "translation.json")
+    assert not pytorch.main() and "run `make torch RECORD=1`" in capsys.readouterr().out
+    assert pytorch.main(record=True) and json.loads(pytorch.RECORD.read_text()) == RECORD
 
 
 # ---- the cheat sheet -------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / "book" / "original.md").read_text(encoding="utf-8")
 RESULT = json.loads((ROOT / "tests" / "original" / "result.json").read_text(encoding="utf-8"))
 FACTS = RESULT["facts"]
+GPFLOW = json.loads((ROOT / "book" / "gpflow_reference" / "post.json").read_text(encoding="utf-8"))
 LISTINGS = original.listings.LISTINGS
 PRINTED, CORRECTED = "assert new_fixed_model(x) != fixed_model", "assert new_fixed_model(x) != fixed_model(x)"
 
@@ -150,19 +151,47 @@ def table_rows():
 def test_page_tells_what_the_run_gave(fact):
     value = FACTS[fact]
     shown = value if isinstance(value, str) else f"{value:.6g}"
-    *values, link = table_rows()[fact]
-    assert values == [shown, shown]
+    original_value, book_value, *_, link = table_rows()[fact]
+    assert [original_value, book_value] == [shown, shown]
     chapter = original.SOURCES.get(fact, [original.SECOND if "new_" in fact else original.FIRST])[0]
     assert link == f"[chapter {int(chapter[:2])}]({chapter}.ipynb)"
 
 
 def test_page_has_the_rest_of_the_run():
-    numbers = [fact for fact, row in table_rows().items() if len(row) == 3 and row[-1].startswith("[chapter")]
-    assert set(numbers) == set(FACTS) - {"fixed_model.params"}
+    facts = [fact for fact, row in table_rows().items() if row[-1].startswith("[chapter")]
+    assert set(facts) == set(FACTS) - {"fixed_model.params"}
     assert f"`{FACTS['fixed_model.params']}`" in PAGE
     assert f"`{len(FACTS)} passed, 0 failed`" in PAGE
     for name in ("flax", "jax"):
         assert f"{name} {RESULT['versions'][name]}" in PAGE
+
+
+def test_page_tells_what_gpflow_gave():
+    """The column GPflow is the record of `make gpflow`, and the line that was run there is the quoted one."""
+    column = {fact: row[2] for fact, row in table_rows().items() if len(row) == 4 and row[3].startswith("[chapter")}
+    assert set(column) == set(original.SOURCES) - {"fixed_model.params"}
+    for fact, shown in column.items():
+        value = GPFLOW.get(fact, "—")
+        assert shown == (value if isinstance(value, str) else f"{value:.6g}"), fact
+    assert [fact for fact, shown in column.items() if shown == "—"] == [fact for fact in column if "new kwargs" in fact]
+    assert "This line was run with GPflow {gpflow} and TensorFlow {tensorflow}".format(**GPFLOW["versions"]) in PAGE
+    script = (ROOT / "book" / "gpflow_reference" / "post.py").read_text(encoding="utf-8")
+    assert script.count(original.listings.SET_TRAINABLE) == 1
+
+
+def test_chapter_1_tells_what_gpflow_gave():
+    chapter = (ROOT / "book" / f"{original.FIRST}.ipynb").read_text(encoding="utf-8")
+    told = re.search(r"We ran this line in GPflow, (.+?)\[The 2020 original", chapter)[1]
+    start, free, output = (
+        GPFLOW[f"{fact} model"] for fact in ("parameter of the fixed", "gradient of the free", "output of the fixed")
+    )
+    assert f"is one number, {start:g}, beside" in told and output == start
+    assert f"the gradient of `param` is {free:g}, and after it there is none" in told
+    assert GPFLOW["gradient of the fixed model"] == "None"
+    replaced, moved = GPFLOW["parameter after replace"], GPFLOW["offset after a fit"]
+    assert f"set by hand to {replaced:g}, and the output becomes {GPFLOW['output after replace']:g}" in told
+    assert GPFLOW["parameter after a fit"] == replaced and moved < -3  # the fit moves the offset only
+    assert abs(GPFLOW["parameter after a fit of both"] - replaced) > 1  # and with True, `param` again
 
 
 def test_names_of_2020_are_gone_and_todays_are_there():

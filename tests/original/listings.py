@@ -4,7 +4,7 @@ Quoted from Daniel Tait's post "trainable == False in Flax (part i)", 22 March 2
 and NOT covered by this project's licence. Nothing in them is changed. What they lack in order to run is in run.py.
 """
 
-# GPflow's one line, which the post wants for Flax. Quoted only: it needs GPflow.
+# GPflow's one line, which the post wants for Flax. Run by `make gpflow`, in book/gpflow_reference/post.py.
 SET_TRAINABLE = """\
 gpflow.utilities.set_trainable(model.param, False)
 """

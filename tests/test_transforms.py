@@ -84,6 +84,23 @@ def close(found, wanted, tolerance=1e-12):
     np.testing.assert_allclose(np.asarray(found), np.asarray(wanted), rtol=tolerance, atol=tolerance)
 
 
+def accepted(call, *arguments):
+    """The result of a call, which must not be refused."""
+    try:
+        return call(*arguments)
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"refused: {error}") from error
+
+
+def test_bijectors_and_priors_of_numpyro_may_be_pytrees():
+    """If they were not taken as they are, these trees would differ in structure from the parameters."""
+    assert jax.tree.leaves(NORMAL) == [0.0, 2.0] and jax.tree.leaves(EXP) == []
+    assert accepted(log_prior, PARAMS, PRIORS).shape == ()
+    assert (
+        accepted(unconstrain, PARAMS, {**WAYS, "mean": dist.transforms.AffineTransform(1.0, 2.0)}, ALL)["mean"] == -0.7
+    )
+
+
 # ---- positive --------------------------------------------------------------------------------------------------------
 
 
@@ -248,7 +265,8 @@ def test_a_prior_for_each_number_and_of_a_whole_array():
     each = dist.Normal(np.array([0.0, 1.0]), np.array([1.0, 3.0]))
     wanted = scipy.stats.norm([0, 1], [1, 3]).logpdf(params["a"]).sum()
     close(log_prior(params, {"a": each}), wanted)
-    close(log_prior(params, {"a": dist.MultivariateNormal(np.array([0.0, 1.0]), np.diag([1.0, 9.0]))}), wanted)
+    whole = dist.MultivariateNormal(np.array([0.0, 1.0]), np.diag([1.0, 9.0]))
+    close(accepted(log_prior, params, {"a": whole}), wanted)
 
 
 def test_outside_of_its_support_a_prior_gives_minus_infinity():
@@ -349,7 +367,7 @@ def test_the_potential_is_minus_the_log_posterior_of_the_free_numbers(seed, mask
 
 def test_the_potential_needs_priors_for_what_trains_only():
     mask, priors = replace(ALL, "mean", False), replace(PRIORS, "mean", None)
-    energy, start = potential(loss_fn, PARAMS, mask, WAYS, priors, args=(DATA,))
+    energy, start = accepted(lambda: potential(loss_fn, PARAMS, mask, WAYS, priors, args=(DATA,)))
     assert start["mean"] is None and np.isfinite(energy(start))
     with pytest.raises(ValueError, match="mean would be sampled and has no prior"):
         potential(loss_fn, PARAMS, ALL, WAYS, priors, args=(DATA,))
@@ -640,7 +658,7 @@ ERRORS = {
         "the prior of mean has the log density -inf at the start.",
     ),
     "a loss that is not finite": (
-        lambda: potential(lambda params: params["mean"] / 0.0, PARAMS, ALL, WAYS, PRIORS),
+        lambda: potential(lambda params: jnp.sum(params["mean"]) / 0.0, PARAMS, ALL, WAYS, PRIORS),
         ValueError,
         "the loss is -inf at the start.",
     ),
@@ -659,12 +677,12 @@ ERRORS = {
         NoMatchError,
         "There are 20 leaves, and the nearest names are: lengthscales",
     ),
-    "the path of a dict": (lambda: replace(PARAMS, "kernel", 1.0), NoMatchError, "'kernel' is not the path of a leaf."),
     "a dict of one leaf": (
         lambda: replace({"a": {"b": 1.0}}, "a", 1.0),
         NoMatchError,
         "'a' is not the path of a leaf. There are: a/b.",
     ),
+    "the path of a dict": (lambda: replace(PARAMS, "kernel", 1.0), NoMatchError, "'kernel' is not the path of a leaf."),
     "the path of two places": (lambda: replace(LINES, "a/b", 1.0), ValueError, "'a/b' is the path of 2 places"),
     "a path as a tuple": (
         lambda: replace(PARAMS, ("kernel", "variance"), 1.0),

@@ -28,10 +28,9 @@ from jax.typing import ArrayLike
 
 def _points(x1: ArrayLike, x2: ArrayLike | None) -> tuple[jax.Array, jax.Array]:
     """Both sets of points as floating point arrays, of shapes (N1, D) and (N2, D)."""
-    first = jnp.asarray(x1)
-    first = first.astype(jnp.result_type(first, float))  # unsigned integers have no negative differences
-    second = first if x2 is None else jnp.asarray(x2)
-    second = second.astype(jnp.result_type(second, float))
+    given = [jnp.asarray(points) for points in (x1, x1 if x2 is None else x2)]
+    # Unsigned integers have no negative differences.
+    first, second = [points.astype(jnp.result_type(points, float)) for points in given]
     for name, points in (("x1", first), ("x2", second)):
         if points.ndim != 2:
             advice = f": {name}[:, None], if these are points with one coordinate" if points.ndim == 1 else ""

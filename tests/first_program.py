@@ -57,6 +57,7 @@ def with_flax() -> None:
     params = model.init(jax.random.key(0), jnp.ones([1, 1]))["params"]
     train(lambda params, x: model.apply({"params": params}, x), params)
     live_model()
+    gaussian_process()
 
 
 def live_model() -> None:
@@ -73,6 +74,25 @@ def live_model() -> None:
         return
     tr.live.set_trainable(model, "bias", False)
     assert tr.live.trainable_paths(model) == ["kernel"]
+
+
+def gaussian_process() -> None:
+    """A kernel of two parts, of which one parameter is fitted to a covariance, and the others are fixed."""
+    kernel = tr.gp.Sum((tr.gp.SquaredExponential(name="trend"), tr.gp.White(0.1)))
+    x = jnp.linspace(0.0, 1.0, 5)[:, None]
+    params = kernel.init(jax.random.key(0), x)["params"]
+    target = tr.gp.squared_exponential(x, None, 1.0, 0.5) + tr.gp.white(x, None, 0.1)
+
+    def loss(params: Any) -> Any:
+        found: Any = kernel.apply({"params": params}, x)
+        return jnp.sum((found - target) ** 2)
+
+    trainable = tr.all_fixed(params, but="trend/lengthscales")
+    transforms = jax.tree.map(lambda leaf: tr.gp.positive(), params)
+    fitted = tr.gp.fit_lbfgs(loss, params, trainable, transforms).params
+    assert abs(fitted["trend"]["lengthscales"] - 0.5) < 0.01
+    assert fitted["trend"]["variance"] is params["trend"]["variance"]
+    print(tr.gp.summary(fitted, trainable, transforms))
 
 
 if __name__ == "__main__":

@@ -54,9 +54,13 @@ def test_the_right_twins_run():
     exec(compile("\n".join(right), WRONG, "exec"), {"__name__": "right_calls"})
 
 
-@pytest.mark.parametrize("name", [name for name in tr.__all__ if inspect.isfunction(getattr(tr, name))])
+FUNCTIONS = {name: getattr(tr, name) for name in tr.__all__}
+FUNCTIONS |= {f"gp.{name}": getattr(tr.gp, name) for name in tr.gp.__all__}
+
+
+@pytest.mark.parametrize("name", [name for name, thing in FUNCTIONS.items() if inspect.isfunction(thing)])
 def test_a_public_function_is_typed(name):
     """mypy is not asked for it, because functions inside functions need no types."""
-    signature = inspect.signature(getattr(tr, name))
+    signature = inspect.signature(FUNCTIONS[name])
     untyped = [name for name, parameter in signature.parameters.items() if parameter.annotation is parameter.empty]
     assert untyped == [] and signature.return_annotation is not signature.empty

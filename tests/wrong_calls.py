@@ -78,3 +78,7 @@ tr.entry_names(params).split("/")  # wrong: attr-defined
 # the flag of a live model forgotten
 tr.live.set_trainable(model, "kernel", False)
 tr.live.set_trainable(model, "kernel")  # wrong: call-arg
+
+# the transforms forgotten
+tr.gp.fit_lbfgs(loss, params, mask, {"a": None, "b": None})
+tr.gp.fit_lbfgs(loss, params, mask)  # wrong: call-arg

@@ -408,6 +408,7 @@ SINGULAR = (
 )
 
 ERRORS = {
+    "one observation for all": (lambda: called(y=Y[:1]), ValueError, "y has 1 numbers, but x has 9 rows."),
     "more points than observations": (lambda: called(y=Y[:-1]), ValueError, "y has 8 numbers, but x has 9 rows."),
     "y as in GPflow": (
         lambda: called(y=Y[:, None]),
@@ -566,9 +567,9 @@ ERRORS = {
         "cross must have the shape (2, M), not (3, 2).",
     ),
     "conditioning with a prior of something else": (
-        lambda: condition(np.eye(2), np.ones([2, 3]), np.ones(2), np.ones(2)),
+        lambda: condition(np.eye(2), np.ones([2, 3]), np.ones(1), np.ones(2)),
         ValueError,
-        "prior must have the shape (3,) or (3, 3), not (2,).",
+        "prior must have the shape (3,) or (3, 3), not (1,).",
     ),
     "conditioning on another number of values": (
         lambda: condition(np.eye(2), np.ones([2, 3]), np.ones(3), np.ones(3)),

@@ -25,6 +25,7 @@ def run(job):
     module, printed, start = types.ModuleType("script"), io.StringIO(), time.perf_counter()
     module.__file__ = job["script"]  # beside which it finds its data
     sys.modules["script"] = module
+    gpflow.keras.tf_keras.backend.set_floatx("float32")  # the default, which a script may have changed
     random.seed(0)
     np.random.seed(0)
     tf.random.set_seed(0)

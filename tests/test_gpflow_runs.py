@@ -58,7 +58,8 @@ def project(tmp_path, monkeypatch):
     for folder in ("scripts", "mutants", "modules"):
         (tmp_path / folder).mkdir()
     (tmp_path / "modules/gpflow.py").write_text(
-        "import contextlib\n__version__ = '2.0.0'\n\nclass config:\n    as_context = contextlib.nullcontext\n"
+        "import contextlib, unittest.mock\n__version__, keras = '2.0.0', unittest.mock.Mock()\n\n"
+        "class config:\n    as_context = contextlib.nullcontext\n"
     )
     (tmp_path / "modules/tensorflow.py").write_text(
         "__version__ = '2.0.0'\n\nclass random:\n    def set_seed(seed): pass\n"

@@ -1,6 +1,7 @@
 """The page of questions: every answer leads to a section and to the thread itself, and says what the thread asks."""
 
 import functools
+import json
 import pathlib
 import re
 import urllib.parse
@@ -58,6 +59,21 @@ def test_every_answer_leads_to_a_section_and_to_a_thread(page, site):
 def test_answers_are_short(page):
     for answer in page.select("dd"):
         assert len(answer.get_text().split()) <= 60, answer.get_text()
+
+
+def test_what_the_page_says_about_gpflow_was_run():
+    folder, text = ROOT / "book" / "gpflow_reference", (ROOT / "book" / "questions.md").read_text(encoding="utf-8")
+    version = json.loads((folder / "questions.json").read_text(encoding="utf-8"))["versions"]["gpflow"]
+    assert f"was run with GPflow {version}, by `book/gpflow_reference/questions.py`" in text
+    script = (folder / "questions.py").read_text(encoding="utf-8")
+    run = set(re.findall(r"GPflow#(\d+)", script))
+    said = {
+        number
+        for answer in re.findall(r"^: (.+)$", text, re.MULTILINE)
+        if "GPflow" in re.sub(r"GPflow#|GPflow/", "", answer.split("[GPflow#")[0])
+        for number in re.findall(r"\[GPflow#(\d+)\]", answer)
+    }
+    assert said - {"322"} <= run <= {*said, "1184"}  # 322 asks what 538 asks; the question names the line of 1184
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
-"""The translation pages: every library ends at the same numbers, and those of PyTorch are the recorded ones."""
+"""The translation pages: every library ends at the same numbers; those of PyTorch and GPflow are the recorded ones."""
 
 import json
 import pathlib
 import re
 
+import gpflow_runs
 import nbformat
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from bs4 import BeautifulSoup
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = ["translation-choosing", "translation-training", "translation-keras"]
-LIBRARIES = ["tab-linen", "tab-package", "tab-nnx", "tab-equinox", "tab-haiku", "tab-torch"]
+LIBRARIES = ["tab-linen", "tab-package", "tab-nnx", "tab-equinox", "tab-haiku", "tab-torch", "tab-gpflow"]
 RELATIVE = 1e-10
 
 
@@ -158,30 +159,35 @@ def test_keras_has_its_backend_before_anything_else():
     assert first == 'import os\n\nos.environ["KERAS_BACKEND"] = "jax"'
 
 
-# ---- PyTorch ---------------------------------------------------------------------------------------------------------
+# ---- PyTorch and GPflow ----------------------------------------------------------------------------------------------
 
-SCRIPT = pytorch.SCRIPT.read_text(encoding="utf-8")
-RECORD = json.loads(pytorch.RECORD.read_text(encoding="utf-8"))
+SCRIPTS = {"torch": pytorch.SCRIPT, "gpflow": gpflow_runs.SCRIPTS / "translation.py"}
+RECORDS = {name: json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) for name, path in SCRIPTS.items()}
+RECORD = RECORDS["torch"]
 PARTS = ["model", "fix", "free", "list", "replace", "gradient", "decay", "part", "tie"]
 
 
-def test_the_record_has_the_numbers():
-    assert list(RECORD["results"]) == PARTS
+@pytest.mark.parametrize("library", SCRIPTS)
+def test_the_record_has_the_numbers(library):
+    results = RECORDS[library]["results"]
+    assert list(results) == PARTS
     for task, part in enumerate(PARTS):
-        numbers = [value for value in RECORD["results"][part].values() if isinstance(value, float)]
+        numbers = [value for value in results[part].values() if isinstance(value, float)]
         np.testing.assert_allclose(sorted(numbers), sorted(NUMBERS[task]), rtol=RELATIVE)
 
 
-def test_each_part_of_the_script_is_on_a_page():
-    assert re.findall(r"^# show (\w+)$", SCRIPT, re.MULTILINE) == PARTS
+@pytest.mark.parametrize("library", SCRIPTS)
+def test_each_part_of_the_script_is_on_a_page(library):
+    script = SCRIPTS[library].read_text(encoding="utf-8")
+    assert re.findall(r"^# show (\w+)$", script, re.MULTILINE) == PARTS
     shown = [
         output.data["text/markdown"]
         for name in PAGES
         for cell in nbformat.read(ROOT / "book" / f"{name}.ipynb", as_version=4).cells
         for output in cell.get("outputs", [])
-        if "text/markdown" in output.get("data", {})
+        if f"tab-{library}" in cell.metadata.get("tags", []) and "text/markdown" in output.get("data", {})
     ]
-    parts = re.findall(r"^# show \w+\n(.+?)\n# end$", SCRIPT, re.MULTILINE | re.DOTALL)
+    parts = re.findall(r"^# show \w+\n(.+?)\n# end$", script, re.MULTILINE | re.DOTALL)
     expected = [f"```python\n{part.strip()}\n```" for part in parts]
     assert shown == [*expected[:5], expected[0], *expected[5:]]
 

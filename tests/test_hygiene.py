@@ -17,7 +17,7 @@ import notebooks
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-CHAPTER = re.compile(r"\d\d[a-z]?-.*|chapter")  # the template is called chapter
+CHAPTER = re.compile(r"(\d\d[a-z]?|gpflow)-.*|chapter")  # the template is called chapter
 REFERENCE_PAGES = {"00-freeze-a-parameter"}  # no learning time, no exercises, no recap
 
 MAX_BYTES = 400_000

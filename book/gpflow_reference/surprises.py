@@ -30,26 +30,19 @@ def fit(model):
 def values(model):
     """{path: value} of the parameters that are single numbers."""
     read = gpflow.utilities.read_values(model)
-    return {
-        path.lstrip("."): float(value)
-        for path, value in read.items()
-        if np.shape(value) == ()
-    }
+    return {path[1:]: float(v) for path, v in read.items() if np.shape(v) == ()}
 
 
 def free_paths(model):
     """The paths of the parameters whose flag is True."""
     named = gpflow.utilities.parameter_dict(model)
-    return [
-        path.lstrip(".") for path, parameter in named.items() if parameter.trainable
-    ]
+    return [path[1:] for path, p in named.items() if p.trainable]
 
 
 # end
 
-RTOL = (
-    1e-5  # where L-BFGS stops depends on the last bits, and those on the processor
-)
+# Where L-BFGS stops depends on the last bits, and those on the processor.
+RTOL = 1e-5
 
 
 def last_line(error):
@@ -455,22 +448,18 @@ def table():
 
 def same_line():
     # show same_line
-    def models():
-        parts = (
-            gpflow.kernels.SquaredExponential(),
-            gpflow.likelihoods.Gaussian(0.1),
-        )
-        yield regression()
-        yield gpflow.models.SGPR(
-            (x, y), parts[0], x[::4].copy(), noise_variance=0.1
-        )
-        yield gpflow.models.SVGP(*parts, inducing_variable=x[::4].copy())
-
+    points, kernel = x[::4].copy(), gpflow.kernels.SquaredExponential
+    noise = gpflow.likelihoods.Gaussian(0.1)
+    models = [
+        regression(),
+        gpflow.models.SGPR((x, y), kernel(), points, noise_variance=0.1),
+        gpflow.models.SVGP(kernel(), noise, inducing_variable=points),
+    ]
     losses, scipy = {}, gpflow.optimizers.Scipy()
-    for model in models():
+    for model in models:
         loss = gpflow.models.training_loss_closure(model, (x, y))
         start = loss().numpy()
-        scipy.minimize(loss, model.trainable_variables, options={"maxiter": 20})
+        scipy.minimize(loss, model.trainable_variables, options={"maxiter": 5})
         losses[type(model).__name__.split("_")[0]] = [start, loss().numpy()]
         assert loss().numpy() < start - 1
     # end

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from trainability.masks import all_trainable
 
@@ -127,8 +127,16 @@ def trees_and_masks(draw, leaves=(*FLOATS, *OTHERS), number=1):
     return (params, *masks)
 
 
-# The same examples each time, so that a failure on one machine is a failure on all of them.
-examples = settings(max_examples=40, deadline=None, derandomize=True, database=None, report_multiple_bugs=False)
+# The same examples each time, so that a failure on one machine is a failure on all of them; and no check of the clock,
+# so that a busy machine is none.
+examples = settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    report_multiple_bugs=False,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 
 def same_bits(first, second):

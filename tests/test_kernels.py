@@ -219,6 +219,31 @@ def compiled_gradient(name):
     return jax.jit(jax.grad(total, argnums=tuple(range(1, count + 2))))
 
 
+def test_a_fixed_variance_of_zero_spoils_no_gradient():
+    """The kernel's own rule for derivatives divides by the variance, but only if this has a derivative."""
+    x1, _, (_, lengthscales) = drawn("squared exponential", 0)
+
+    def total(lengthscales, variance):
+        return KERNELS["squared exponential"].function(x1, None, variance, lengthscales).sum()
+
+    assert np.all(np.asarray(jax.grad(total)(lengthscales, 0.0)) == 0)
+    assert np.isnan(jax.grad(total, argnums=1)(lengthscales, 0.0))  # 36 in truth, but a variance is positive
+
+
+def test_second_derivatives_of_the_squared_exponential():
+    x1, _, parameters = drawn("squared exponential", 0)
+
+    def by_autodiff(variance, lengthscales):
+        return variance * jnp.exp(-0.5 * jnp.square((x1[:, None] - x1[None]) / lengthscales).sum(-1))
+
+    arguments = [jnp.asarray(value) for value in parameters]
+    kernel = lambda *parameters: KERNELS["squared exponential"].function(x1, None, *parameters)  # noqa: E731
+    for second in (jax.hessian, lambda function, argnums: jax.jacfwd(jax.jacfwd(function, argnums), argnums)):
+        found, wanted = (jax.jit(second(function, argnums=(0, 1)))(*arguments) for function in (kernel, by_autodiff))
+        for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+            close(one, other)
+
+
 @every_kernel
 def test_the_gradient_at_one_point_twice(name):
     """The same point in both sets: the distance is zero, and has no derivative."""

@@ -21,6 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
@@ -61,17 +62,44 @@ def _for_each_column(name: str, value: ArrayLike, points: jax.Array) -> jax.Arra
 
 
 def _squared_distance(x1: ArrayLike, x2: ArrayLike | None, lengthscales: ArrayLike) -> jax.Array:
-    """Squared distances in units of the lengthscales, of shape (N1, N2)."""
+    """Squared distances in units of the lengthscales, of shape (N1, N2).
+
+    Points are divided, not differences, of which there are N1 * N2. Inside ``jax.jit``, XLA may then not round what it
+    divides before it subtracts, so that points that coincide have a distance of rounding errors.
+    """
     first, second = _points(x1, x2)
     scales = _for_each_column("lengthscales", lengthscales, first)
-    return jnp.square((first[:, None] - second[None]) / scales).sum(-1)
+    return jnp.square((first / scales)[:, None] - (second / scales)[None]).sum(-1)
 
 
 def _distance(x1: ArrayLike, x2: ArrayLike | None, lengthscales: ArrayLike) -> jax.Array:
-    """The square root of that. At zero its derivative is infinite; here it is zero."""
-    squared = _squared_distance(x1, x2, lengthscales)
+    """Distances in units of the lengthscales, of shape (N1, N2), which are zero where points coincide.
+
+    There the derivative of the square root is infinite; here it is zero.
+    """
+    first, second = _points(x1, x2)
+    scales = _for_each_column("lengthscales", lengthscales, first)
+    squared = jnp.square((first[:, None] - second[None]) / scales).sum(-1)
     apart = squared > 0
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0)
+
+
+@jax.custom_jvp
+def _bell(variance: jax.Array, squared: jax.Array) -> jax.Array:
+    """``variance * exp(-squared / 2)``. By this rule, what a gradient keeps is the result, and no second matrix."""
+    return variance * jnp.exp(-0.5 * squared)
+
+
+def _bell_changes(values: Any, changes: Any) -> tuple[jax.Array, jax.Array]:
+    bell, rate = _bell(*values), 0.0
+    if not isinstance(changes[0], SymbolicZero):  # a fixed variance may be zero
+        rate += changes[0] / values[0]
+    if not isinstance(changes[1], SymbolicZero):
+        rate -= 0.5 * changes[1]
+    return bell, bell * rate
+
+
+_bell.defjvp(_bell_changes, symbolic_zeros=True)
 
 
 def squared_exponential(x1: ArrayLike, x2: ArrayLike | None, variance: ArrayLike, lengthscales: ArrayLike) -> jax.Array:
@@ -97,7 +125,7 @@ def squared_exponential(x1: ArrayLike, x2: ArrayLike | None, variance: ArrayLike
     [[2.    1.213]
      [1.213 2.   ]]
     """
-    return _scalar("variance", variance) * jnp.exp(-0.5 * _squared_distance(x1, x2, lengthscales))
+    return _bell(_scalar("variance", variance), _squared_distance(x1, x2, lengthscales))
 
 
 def matern12(x1: ArrayLike, x2: ArrayLike | None, variance: ArrayLike, lengthscales: ArrayLike) -> jax.Array:

@@ -274,7 +274,8 @@ def fit_lbfgs(
 
     Args:
       loss: a function that returns a floating point number of shape ``()``. It is called as ``loss(params, *args)``
-        with parameters as they enter the model. The first call is an ordinary one, so its errors on bad data reach you.
+        with parameters as they enter the model. If the fit cannot start, it is called once more without compilation,
+        so that its own error on bad data reaches you.
       params: a pytree of arrays or numbers. It is not changed.
       trainable: a static mask.
       transforms: a pytree with the structure of ``params``, of bijectors and None.
@@ -299,13 +300,16 @@ def fit_lbfgs(
     0.5 2.0
     """
     raw = unconstrain(params, transforms, trainable)
-    training._check_args(args)
-    loss(params, *args)
 
     def loss_of_raw(raw: PyTree, *args: Any) -> Any:
         return loss(constrain(raw, transforms, trainable), *args)
 
-    fitted = training.fit_lbfgs(loss_of_raw, raw, trainable, args=args, **settings)
+    try:
+        fitted = training.fit_lbfgs(loss_of_raw, raw, trainable, args=args, **settings)
+    except ValueError:
+        # With known values the loss may say what is wrong with them. Called so each time, it would take a second.
+        loss(params, *args)
+        raise
     return fitted._replace(params=constrain(fitted.params, transforms, trainable))
 
 

@@ -70,6 +70,14 @@ SIZES = [1, 2, 3, 4, 5, 9]  # the panels of the inverse have different widths, o
 density_and_slopes = jax.jit(jax.value_and_grad(log_density, (0, 1)))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def narrow_panels():
+    """As narrow for small matrices as they are for large ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gp, "_NARROWEST", 1)
+        yield
+
+
 @examples
 @given(st.integers(0, 1000), st.sampled_from(SIZES))
 def test_the_density_is_that_of_scipy_and_its_gradient_that_of_the_formulas(seed, count):
@@ -131,7 +139,13 @@ def test_the_inverse_is_computed_only_if_the_covariance_has_a_gradient():
     arguments = draw(3, 8)
     assert calls(log_density, *arguments) == (1, 1)
     assert calls(jax.grad(log_density, 1), *arguments) == (1, 2)
-    assert calls(jax.grad(log_density), *arguments) == (1, 2 + 8)
+    assert calls(jax.grad(log_density), *arguments) == (1, 2 + 2 * 4)
+
+
+def test_panels_are_not_narrower_than_pays(monkeypatch):
+    monkeypatch.setattr(gp, "_NARROWEST", 3)
+    for count, panels in ((3, 1), (4, 2), (6, 2), (9, 3), (12, 4), (30, 4)):
+        assert calls(jax.grad(lambda *given: log_density(*given)), *draw(3, count)) == (1, 2 + 2 * panels)
 
 
 def test_many_covariances_at_once():
@@ -190,7 +204,7 @@ def test_values_that_are_independent_say_nothing():
 
 
 def test_the_moments_of_samples():
-    covariance, mean = draw(0, 3)
+    covariance, mean = np.array([[1.0, 1.5, 0.0], [1.5, 4.0, -2.0], [0.0, -2.0, 9.0]]), np.array([1.0, 2.0, 3.0])
     count = 20_000
     samples = sample(jax.random.key(1), mean, covariance, count)
     assert samples.shape == (count, 3) and samples.dtype == np.float64

@@ -100,7 +100,8 @@ __all__ = [
     "white",
 ]
 
-_PANELS = 4  # of the inverse: more save no time that can be measured, and take longer to compile
+# Of the inverse: more panels save no time that can be measured, and narrower ones less than their compilation takes.
+_PANELS, _NARROWEST = 4, 250
 
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
@@ -223,7 +224,7 @@ def _inverse(factor: jax.Array) -> jax.Array:
     lower triangle is solved for in panels that become shorter. The upper one is its mirror image.
     """
     size = len(factor)
-    width = -(-size // _PANELS)
+    width = max(-(-size // _PANELS), _NARROWEST)
     panels = []
     for start in range(0, size, width):
         rest = size - start

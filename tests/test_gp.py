@@ -71,10 +71,10 @@ density_and_slopes = jax.jit(jax.value_and_grad(log_density, (0, 1)))
 
 
 @pytest.fixture(autouse=True, scope="module")
-def narrow_panels():
-    """As narrow for small matrices as they are for large ones."""
+def panels():
+    """For small matrices, too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gp, "_NARROWEST", 1)
+        patch.setattr(gp, "_SMALL", 0)
         yield
 
 
@@ -142,9 +142,9 @@ def test_the_inverse_is_computed_only_if_the_covariance_has_a_gradient():
     assert calls(jax.grad(log_density), *arguments) == (1, 2 + 2 * 4)
 
 
-def test_panels_are_not_narrower_than_pays(monkeypatch):
-    monkeypatch.setattr(gp, "_NARROWEST", 3)
-    for count, panels in ((3, 1), (4, 2), (6, 2), (9, 3), (12, 4), (30, 4)):
+def test_a_small_matrix_has_one_panel(monkeypatch):
+    monkeypatch.setattr(gp, "_SMALL", 8)
+    for count, panels in ((3, 1), (8, 1), (9, 3), (10, 4)):
         assert calls(jax.grad(lambda *given: log_density(*given)), *draw(3, count)) == (1, 2 + 2 * panels)
 
 

@@ -13,6 +13,7 @@ used.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -100,8 +101,8 @@ __all__ = [
     "white",
 ]
 
-# Of the inverse: more panels save no time that can be measured, and narrower ones less than their compilation takes.
-_PANELS, _NARROWEST = 4, 250
+# The inverse has four panels, or one if it is small: there panels save a fit less time than their compilation takes.
+_PANELS, _SMALL = 4, 512
 
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
@@ -204,8 +205,7 @@ def _log_density(covariance: jax.Array, residual: jax.Array) -> jax.Array:
 def _forward(covariance: jax.Array, residual: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     factor = _cholesky(covariance)
     white = solve_triangular(factor, residual, lower=True)
-    half_log_det = jnp.log(jnp.diagonal(factor)).sum()
-    value = -0.5 * white @ white - half_log_det - 0.5 * len(residual) * np.log(2 * np.pi).item()
+    value = -(0.5 * white**2 + jnp.log(jnp.diagonal(factor)) + 0.5 * math.log(2 * math.pi)).sum()
     return value, (factor, solve_triangular(factor, white, lower=True, trans="T"))
 
 
@@ -224,7 +224,7 @@ def _inverse(factor: jax.Array) -> jax.Array:
     lower triangle is solved for in panels that become shorter. The upper one is its mirror image.
     """
     size = len(factor)
-    width = max(-(-size // _PANELS), _NARROWEST)
+    width = size if size <= _SMALL else -(-size // _PANELS)
     panels = []
     for start in range(0, size, width):
         rest = size - start

@@ -69,7 +69,9 @@ def _squared_distance(x1: ArrayLike, x2: ArrayLike | None, lengthscales: ArrayLi
     """
     first, second = _points(x1, x2)
     scales = _for_each_column("lengthscales", lengthscales, first)
-    return jnp.square((first / scales)[:, None] - (second / scales)[None]).sum(-1)
+    first = first / scales
+    second = first if x2 is None else second / scales
+    return jnp.square(first[:, None] - second[None]).sum(-1)
 
 
 def _distance(x1: ArrayLike, x2: ArrayLike | None, lengthscales: ArrayLike) -> jax.Array:

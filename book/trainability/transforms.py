@@ -55,14 +55,26 @@ class _Positive:
         return f"softplus + {self.lower:g}" if self.lower else "softplus"
 
     def __call__(self, free: Any) -> jax.Array:
-        return self.lower + jax.nn.softplus(free)
+        above: jax.Array = _softplus(free, self.lower)
+        return above
 
     def inv(self, value: Any) -> jax.Array:
-        above = jnp.asarray(value) - self.lower
-        return above + jnp.log(-jnp.expm1(-above))  # log(exp(above) - 1) overflows
+        free: jax.Array = _before_softplus(value, self.lower)
+        return free
 
     def log_abs_det_jacobian(self, free: Any, value: Any) -> jax.Array:
         return -jax.nn.softplus(-free)
+
+
+@jax.jit  # one program each, because outside of jax.jit every operation would be compiled by itself
+def _softplus(free: Any, lower: float) -> jax.Array:
+    return lower + jax.nn.softplus(free)
+
+
+@jax.jit
+def _before_softplus(value: Any, lower: float) -> jax.Array:
+    above = jnp.asarray(value) - lower
+    return above + jnp.log(-jnp.expm1(-above))  # log(exp(above) - 1) overflows
 
 
 def positive(lower: float = 0.0) -> Any:

@@ -81,7 +81,7 @@ def _distance(x1: ArrayLike, x2: ArrayLike | None, lengthscales: ArrayLike) -> j
     """
     first, second = _points(x1, x2)
     scales = _for_each_column("lengthscales", lengthscales, first)
-    squared = jnp.square((first[:, None] - second[None]) / scales).sum(-1)
+    squared = (jnp.square(first[:, None] - second[None]) / jnp.square(scales)).sum(-1)
     apart = squared > 0
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0)
 

@@ -54,8 +54,9 @@ gpflow: environment ## run the scripts in GPflow (1.8 GB), compare every number 
 wheel: environment ## build the package's wheel and try it where there is only pip (needs a network)
 	@$(BIN)/python scripts/wheel.py
 
-bench: environment ## what the package's functions cost, as ratios to plain JAX (not part of CI)
+bench: environment ## what the package costs beside plain JAX, GPflow and GPJax (not part of CI; RECORD=1 writes a JSON)
 	@PYTHONPATH=book $(BIN)/python scripts/bench.py
+	@$(BIN)/python scripts/bench_gp.py $(if $(RECORD),--record)
 
 shots: book ## take a picture of every page, light and dark, desktop and phone, into _build/shots
 	@$(BIN)/python scripts/shots.py

@@ -22,6 +22,8 @@ import subprocess
 import sys
 import time
 
+import environment
+
 ROOT = pathlib.Path(__file__).parents[1]
 RECORD = pathlib.Path(__file__).with_suffix(".json")
 SIZES, ROUNDS, FITS = (100, 500, 1000, 2000), 30, 5
@@ -210,14 +212,14 @@ def work(name):
         print(json.dumps(answer), file=answers, flush=True)
 
 
-# ---- in the process that asks -----------------------------------------------------------------------------------------
+# ---- in the process that asks ----------------------------------------------------------------------------------------
 
 
 class Worker:
     """The process of a library, which works only while it is asked."""
 
     def __init__(self, name):
-        python = ROOT / ".venv-gpflow" / "bin" / "python" if name == "gpflow" else sys.executable
+        python = ROOT / environment.Environment("gpflow").python if name == "gpflow" else sys.executable
         self.process = subprocess.Popen(
             [python, __file__, "--work", name],
             stdin=subprocess.PIPE,

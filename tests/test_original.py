@@ -177,6 +177,7 @@ def test_page_tells_what_gpflow_gave():
     assert "This line was run with GPflow {gpflow} and TensorFlow {tensorflow}".format(**GPFLOW["versions"]) in PAGE
     script = (ROOT / "book" / "gpflow_reference" / "post.py").read_text(encoding="utf-8")
     assert script.count(original.listings.SET_TRAINABLE) == 1
+    assert script.count("# show model\n") == 1 and script.split("# show model\n")[1].startswith("import gpflow")
 
 
 def test_chapter_1_tells_what_gpflow_gave():

@@ -1,7 +1,7 @@
 """The line that the post wants for Flax, run in GPflow, on a model like the post's.
 
-`make gpflow` runs this file, and compares what `run` gives with post.json. A page
-shows the lines between `# show model` and `# end`.
+`make gpflow` runs this file, and compares what `run` gives with post.json. The page
+of the original shows the model.
 """
 
 # show model

@@ -312,7 +312,7 @@ def test_a_beginning_that_is_not_of_one_statement_is_refused(beginning, found):
 
 def test_snippets_are_taken_from_their_library_and_task():
     linen, nnx = (
-        sphinx_snippets.snippet("translation-choosing", name, "2", ["freed", "train_nnx"][i:][:1])
+        sphinx_snippets.snippet("translation-choosing", name, "2", ["freed", "train_nnx(model"][i:][:1])
         for i, name in enumerate(["linen", "nnx"])
     )
     assert (linen, nnx) == ("freed = train(linen_loss, params, mask_without())", "train_nnx(model, nnx.Param)")

@@ -38,7 +38,7 @@ def test_chapters_to_3_stand_alone_and_later_ones_need_the_package():
 
 @pytest.mark.parametrize("path", USERS, ids=lambda path: path.stem)
 def test_a_notebook_imports_the_package_in_one_line_that_says_where_it_is(path):
-    assert imports(nbformat.read(path, 4)) == [IMPORT]
+    assert set(imports(nbformat.read(path, 4))) == {IMPORT}  # twice if two tabs, which run alone, import it
 
 
 def test_other_imports_are_noticed():

@@ -111,9 +111,7 @@ def programs(notebook):
 NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4) for path in notebooks.all_notebooks()}
 BOOK = {name: tabs(notebook) for name, notebook in NOTEBOOKS.items()}
 PROGRAMS = {name: notebook for name, notebook in NOTEBOOKS.items() if name.startswith(("00-", "translation-"))}
-ALL = {
-    f"{name} {library}": code for name, notebook in PROGRAMS.items() for library, code in programs(notebook).items()
-}
+ALL = {f"{name} {library}": code for name, notebook in PROGRAMS.items() for library, code in programs(notebook).items()}
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -19,9 +19,9 @@ regression = runpy.run_path(str(pathlib.Path(__file__).with_name("regression.py"
 START = regression["CO2"]
 NEW_X = np.linspace(-20.0, 20.0, 9)[:, None]
 
-# Chapter 9c computes from the Hessian that the unconstrained number of each of these
-# has a standard deviation below 1. The others can end in another place of the valley,
-# so the record does not hold them.
+# Chapter 9c computes from the Hessian that the unconstrained number of each of
+# these has a standard deviation below 1. The others can end in another place of
+# the valley, so the record does not hold them.
 DETERMINED = [
     "kernel/irregular/lengthscales",
     "kernel/irregular/variance",

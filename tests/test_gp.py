@@ -295,6 +295,12 @@ def test_the_paths_and_values_of_the_parameters():
     assert sorted(started(Regression(SquaredExponential(), noise_variance=None), NOISE)) == ["kernel"]
 
 
+def test_the_noise_may_be_known_inside_jit():
+    params, noise = {"params": PARAMS}, jnp.array(NOISE)
+    inside = jax.jit(lambda params: KNOWN.apply(params, X, Y, noise))(params)
+    close(inside, KNOWN.apply(params, X, Y, noise))
+
+
 def test_equal_known_noise_is_the_parameter():
     model, known = Regression(SquaredExponential()), Regression(SquaredExponential(), noise_variance=None)
     params = with_values(model)

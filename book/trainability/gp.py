@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
 
+from trainability.arrays import _check_finite, _check_one_for_each, _check_points, _check_square, _cholesky, _floats
 from trainability.kernels import (
     Constant,
     Linear,
@@ -45,6 +46,26 @@ from trainability.kernels import (
     squared_exponential,
     white,
 )
+from trainability.likelihoods import (
+    Bernoulli,
+    Gaussian,
+    Heteroskedastic,
+    Poisson,
+    RobustMax,
+    Softmax,
+    StudentT,
+    bernoulli,
+    gaussian,
+    heteroskedastic,
+    log_quadrature,
+    poisson,
+    quadrature,
+    robust_max,
+    softmax,
+    student_t,
+)
+from trainability.natural import natural_gradient
+from trainability.sparse import Sparse, collapsed_bound, divergence, optimal_q, project
 from trainability.training import _check_number, _is_traced
 from trainability.transforms import (
     ParameterRow,
@@ -61,8 +82,11 @@ from trainability.transforms import (
 )
 
 __all__ = [
+    "Bernoulli",
     "Constant",
     "ConstantMean",
+    "Gaussian",
+    "Heteroskedastic",
     "Linear",
     "LinearMean",
     "Matern12",
@@ -71,31 +95,50 @@ __all__ = [
     "ParameterRow",
     "ParameterTable",
     "Periodic",
+    "Poisson",
     "Product",
     "RationalQuadratic",
     "Regression",
+    "RobustMax",
+    "Softmax",
+    "Sparse",
     "SquaredExponential",
+    "StudentT",
     "Sum",
     "White",
+    "bernoulli",
+    "collapsed_bound",
     "condition",
     "constant",
     "constrain",
     "diagonal",
+    "divergence",
     "fit_lbfgs",
+    "gaussian",
+    "heteroskedastic",
     "linear",
     "log_density",
     "log_jacobian",
     "log_prior",
+    "log_quadrature",
     "matern12",
     "matern32",
     "matern52",
+    "natural_gradient",
+    "optimal_q",
     "periodic",
+    "poisson",
     "positive",
     "potential",
+    "project",
+    "quadrature",
     "rational_quadratic",
     "replace",
+    "robust_max",
     "sample",
+    "softmax",
     "squared_exponential",
+    "student_t",
     "summary",
     "unconstrain",
     "white",
@@ -103,64 +146,6 @@ __all__ = [
 
 # The inverse has four panels, or one if it is small: there panels save a fit less time than their compilation takes.
 _PANELS, _SMALL = 4, 512
-
-
-# ---- checks ----------------------------------------------------------------------------------------------------------
-
-
-def _floats(*arrays: Any) -> list[jax.Array]:
-    """The arguments as arrays of the floating point type to which they promote."""
-    found = [jnp.asarray(array) for array in arrays]
-    dtype = jnp.result_type(*found, 1.0)
-    return [array.astype(dtype) for array in found]
-
-
-def _check_finite(name: str, array: jax.Array) -> None:
-    if not _is_traced(array) and not np.isfinite(array).all():
-        place = ", ".join(map(str, np.argwhere(~np.isfinite(array))[0]))
-        raise ValueError(
-            f"{name} has a value that is not finite: {name}[{place}] is {np.asarray(array)[~np.isfinite(array)][0]}."
-        )
-
-
-def _check_points(name: str, points: jax.Array) -> None:
-    if points.ndim != 2:
-        advice = f" If the points have one coordinate, pass {name}[:, None]." if points.ndim == 1 else ""
-        raise ValueError(f"{name} must have the shape (N, D), a row for each point, not {points.shape}.{advice}")
-    if not points.size:
-        raise ValueError(f"{name} is empty: it has the shape {points.shape}.")
-    _check_finite(name, points)
-
-
-def _check_one_for_each(name: str, values: jax.Array, points: str, count: int) -> None:
-    if values.ndim != 1:
-        advice = f" Pass {name}[:, 0]." if values.ndim == 2 and values.shape[1] == 1 else ""
-        raise ValueError(
-            f"{name} must have the shape (N,), a number for each row of {points}, not {values.shape}.{advice}"
-        )
-    if len(values) != count:
-        raise ValueError(f"{name} has {len(values)} numbers, but {points} has {count} rows.")
-    _check_finite(name, values)
-
-
-def _check_square(name: str, matrix: jax.Array) -> None:
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"{name} must have the shape (N, N), not {matrix.shape}.")
-    if not matrix.size:
-        raise ValueError(f"{name} is empty: it has the shape {matrix.shape}.")
-
-
-def _cholesky(covariance: jax.Array) -> jax.Array:
-    """The lower Cholesky factor. An error if there is none, or inside ``jax.jit`` NaN."""
-    factor: jax.Array = jnp.linalg.cholesky(covariance)
-    if not _is_traced(factor) and not np.isfinite(factor).all():
-        _check_finite("covariance", covariance)
-        raise ValueError(
-            f"the covariance of {len(covariance)} points is not positive definite in {covariance.dtype}. Check that "
-            f"the variances and lengthscales are positive. Then use a larger noise variance or jitter, leave out "
-            f"points that coincide, or use 64-bit floats."
-        )
-    return factor
 
 
 # ---- the density and its gradient ------------------------------------------------------------------------------------
@@ -483,6 +468,7 @@ class Regression(nn.Module):
             )
         known: jax.Array = _floats(noise)[0]
         _check_one_for_each("noise", known, "x", count)
-        if not _is_traced(known) and (known < 0).any():
+        # Inside jax.jit, JAX would trace even the comparison of a known array.
+        if not _is_traced(known) and (np.asarray(known) < 0).any():
             raise ValueError(f"noise holds variances, but its smallest value is {known.min()}.")
         return known

@@ -1,7 +1,7 @@
 """Value, transform, prior and flag of GPflow's parameters, and changes of each.
 
 `make gpflow` compares what `run()` gives with transforms_and_priors.json, which
-chapters 9b and 9d read. They show the lines between `# show NAME` and `# end`.
+chapters 9b and 9f read. They show the lines between `# show NAME` and `# end`.
 """
 
 import pathlib

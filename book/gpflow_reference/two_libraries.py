@@ -1,6 +1,6 @@
 """One task in GPflow: build, fix two parameters, fit, predict; and five mistakes.
 
-`make gpflow` compares what `run()` gives with two_libraries.json, which chapter 9e
+`make gpflow` compares what `run()` gives with two_libraries.json, which chapter 9h
 reads. The chapter shows the lines between `# show NAME` and `# end`.
 """
 

@@ -396,28 +396,12 @@ def data_of_a_compiled_function():
     return {"stale": stale, "fresh": fresh}
 
 
-def nothing_trains():
-    """Minimising over the variables of a model that is fixed."""
-    y, new_y = penguins()
-    params = settings()[0]
-    model, new = model_of(params, y), latents_of(params["new"])
-    gpflow.set_trainable(model, False)
-    try:
-        gpflow.optimizers.Scipy().minimize(
-            loss_of_new(model, new, new_y), model.trainable_variables
-        )
-    except Exception as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    raise AssertionError("no error")
-
-
 def mistakes():
     return {
         "latents as an array": latents_as_an_array(),
         "the variables of the model": variables_of_the_model(),
         "a fixed variable in the list": flag_of_a_variable_that_is_passed(),
         "data of a compiled function": data_of_a_compiled_function(),
-        "nothing trains": nothing_trains(),
     }
 
 

@@ -116,6 +116,16 @@ def test_engel_is_whole(script):
     assert script("engel")["rounded"]('"income","foodexp"\n420.157,255.8394\n') == "income,food\n420.16,255.84\n"
 
 
+def test_digits_are_whole(script):
+    digit, *pixels = columns("digits")
+    assert np.bincount(digit.astype(int)).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert np.shape(pixels) == (64, 1797) and (np.min(pixels), np.max(pixels)) == (0, 16)
+    source = ",".join(str(value) for value in [*range(64), 9]) + "\n"
+    head, row = script("digits")["named"](source).splitlines()
+    assert head.split(",")[:3] == ["digit", "r0c0", "r0c1"] and head.endswith(",r7c7")
+    assert row == ",".join(str(value) for value in [9, *range(64)])
+
+
 @pytest.mark.parametrize("kind", ["wheel", "source"])
 def test_a_file_of_a_package_is_the_one_that_is_named(script, monkeypatch, kind):
     def download(command, check):

@@ -6,6 +6,7 @@ holds the data and all settings, with the names and shapes of the Flax model.
 """
 
 import pathlib
+import runpy
 
 import gpflow
 import numpy as np
@@ -16,6 +17,9 @@ from scipy import stats
 # As in regression.py: a small number of a gradient carries the rounding of the
 # largest one.
 RTOL = 1e-7
+
+regression = runpy.run_path(str(pathlib.Path(__file__).with_name("regression.py")))
+for_each = regression["for_each"]
 
 # ---- data ------------------------------------------------------------------------
 
@@ -88,12 +92,6 @@ def loss_of_new(model, new, new_y):
 
 
 # end
-
-
-def for_each(function, tree):
-    if isinstance(tree, dict):
-        return {name: for_each(function, below) for name, below in tree.items()}
-    return function(tree)
 
 
 def parameters_of(model):

@@ -7,6 +7,7 @@ temperatures at JFK, twice a day in January 2013.
 """
 
 import pathlib
+import runpy
 
 import gpflow
 import numpy as np
@@ -15,6 +16,9 @@ import tensorflow as tf
 # As in regression.py: a small number of a gradient carries the rounding of the
 # largest one.
 RTOL = 1e-7
+
+regression = runpy.run_path(str(pathlib.Path(__file__).with_name("regression.py")))
+for_each, leaves = regression["for_each"], regression["leaves"]
 
 # ---- data ------------------------------------------------------------------------
 
@@ -126,19 +130,6 @@ def parameters_of(model, params):
     if "q" in params:
         named["q"] = {"mean": model.q_mu, "root": model.q_sqrt}
     return named
-
-
-def for_each(function, tree):
-    if isinstance(tree, dict):
-        return {name: for_each(function, below) for name, below in tree.items()}
-    return function(tree)
-
-
-def leaves(tree):
-    """All numbers of a tree, in the alphabetical order of their names."""
-    if isinstance(tree, dict):
-        return np.concatenate([leaves(tree[name]) for name in sorted(tree)])
-    return np.ravel(tree)
 
 
 def plain(array):

@@ -1,4 +1,4 @@
-"""What a value and gradient of a Gaussian process's likelihood cost, and a whole fit, beside GPflow, GPJax and LAPACK.
+"""What Gaussian processes cost beside GPflow, GPJax and LAPACK: a gradient, a whole fit, and steps of a sparse process.
 
     python scripts/bench_gp.py              print the ratios
     python scripts/bench_gp.py --record     and write them to scripts/bench_gp.json
@@ -8,6 +8,10 @@ slows all, and the fastest call of each counts, in seconds of the processor. The
 exponential kernel, the mean zero and Gaussian noise, from the same start, with gradients of the unconstrained numbers.
 A fit runs in a fresh process: its seconds are those from the data to the fitted parameters, with all compilation and
 without the imports.
+
+The sparse process has M inducing points, a whitened q and Gaussian noise, and sees a batch of 256 of 10,000 data. A
+step is the value and gradient of its bound with respect to all parameters, and an update by Adam. A natural step is the
+value and gradient with respect to q, and a natural gradient update of q.
 
 Times vary between machines, so no test asserts them. GPflow needs its environment (make gpflow), GPJax to be installed.
 """
@@ -27,7 +31,9 @@ import environment
 ROOT = pathlib.Path(__file__).parents[1]
 RECORD = pathlib.Path(__file__).with_suffix(".json")
 SIZES, ROUNDS, FITS = (100, 500, 1000, 2000), 30, 5
+INDUCING, BATCH, ALL = (50, 200), 256, 10_000
 NOISE = 0.1  # where the variance of the noise starts; the variance and the lengthscale start at 1
+RATE = {"step": 0.01, "natural": 0.1}
 ONE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",
     "VECLIB_MAXIMUM_THREADS": "1",
@@ -43,7 +49,7 @@ ONE_THREAD = {
 }
 
 
-# ---- in the process of a library: each function returns ways to evaluate and to fit, and the versions ---------------
+# ---- in the process of a library: each function returns what it can do, {request: function}, and the versions --------
 
 
 def data(count):
@@ -54,8 +60,20 @@ def data(count):
     return x[:, None], np.sin(x) + np.cos(3 * x) / 2 + 0.3 * random.normal(size=count)
 
 
+def sparse_start(inducing):
+    """A batch, the inducing points, and the mean and the root of q, of shapes (M, 1) and (M, M)."""
+    import numpy as np
+
+    random = np.random.default_rng(inducing)
+    x, y = data(ALL)
+    rows = random.choice(ALL, BATCH, replace=False)
+    root = 0.5 * np.eye(inducing) + 0.01 * np.tril(random.normal(size=(inducing, inducing)), -1)
+    return x[rows], y[rows], np.linspace(0, 10, inducing)[:, None], random.normal(size=(inducing, 1)), root
+
+
 def trainability():
     import jax
+    import optax
     import scipy.optimize
     import trainability as tr
 
@@ -84,7 +102,41 @@ def trainability():
         params, mask, x, y = started(count)
         return gp.fit_lbfgs(loss, params, mask, ways, args=(x, y)).result
 
-    return evaluation, fit, {"jax": jax.__version__, "scipy": scipy.__version__}
+    def sparse_step(inducing, names, optimizer):
+        """A step of an optimizer for the parameters of these names."""
+        x, y, z, mean, root = sparse_start(inducing)
+        sparse = gp.Sparse(gp.SquaredExponential(), gp.Gaussian(NOISE), z)
+        params = jax.jit(sparse.init)(jax.random.key(0), x, y)["params"]
+        params["q"] = {"mean": jax.numpy.asarray(mean), "root": jax.numpy.asarray(root)[None]}
+        mask = tr.all_fixed(params, but=names)
+        sparse_ways = {
+            "kernel": ways["kernel"],
+            "likelihood": {"variance": gp.positive(1e-6)},
+            "inducing": None,
+            "q": {"mean": None, "root": None},
+        }
+
+        @jax.jit
+        def program(train, fixed, state, x, y):
+            def loss(train):
+                inside = gp.constrain(tr.combine(train, fixed), sparse_ways, mask)
+                return -sparse.apply({"params": inside}, x, y, count=ALL)
+
+            value, gradient = jax.value_and_grad(loss)(train)
+            updates, state = optimizer.update(gradient, state, train)
+            return value, optax.apply_updates(train, updates), state
+
+        train, fixed = tr.partition(gp.unconstrain(params, sparse_ways, mask), mask)
+        given = jax.tree.map(jax.numpy.asarray, (train, fixed, optimizer.init(train), x, y))
+        return lambda: jax.block_until_ready(program(*given))[0]
+
+    can = {
+        "evaluate": evaluation,
+        "fit": fit,
+        "step": lambda inducing: sparse_step(inducing, "*", optax.adam(RATE["step"])),
+        "natural": lambda inducing: sparse_step(inducing, "q", gp.natural_gradient(RATE["natural"])),
+    }
+    return can, {"jax": jax.__version__, "scipy": scipy.__version__}
 
 
 def autodiff():
@@ -105,7 +157,7 @@ def autodiff():
         program, raw = jax.jit(jax.value_and_grad(loss)), jnp.log(jnp.expm1(jnp.array([1.0, 1.0, NOISE - 1e-6])))
         return lambda: jax.block_until_ready(program(raw, x, y))[0]
 
-    return evaluation, None, {}
+    return {"evaluate": evaluation}, {}
 
 
 def gpjax():
@@ -113,6 +165,8 @@ def gpjax():
     import gpjax as gpx
     import jax
     import jax.numpy as jnp
+    import optax
+    from gpjax.natural_gradients import natural_gradient_step, partition_variational
 
     def evaluation(count):
         x, y = data(count)
@@ -126,7 +180,37 @@ def gpjax():
         program, given = jax.jit(jax.value_and_grad(loss)), gpx.Dataset(jnp.asarray(x), jnp.asarray(y)[:, None])
         return lambda: jax.block_until_ready(program(params, given))[0]
 
-    return evaluation, None, {"gpjax": gpx.__version__}
+    def loss(family, batch):
+        return -gpx.objectives.elbo(family, batch)
+
+    def sparse(inducing):
+        x, y, z, mean, root = map(jnp.asarray, sparse_start(inducing))
+        prior = gpx.gps.Prior(gpx.kernels.RBF(), gpx.mean_functions.Zero(), jitter=1e-6)
+        model = prior * gpx.likelihoods.Gaussian(obs_stddev=jnp.sqrt(NOISE))
+        family = gpx.variational_families.WhitenedVariationalGaussian(model, z, mean, root)
+        return family, gpx.Dataset(x, y[:, None], n_total=ALL)
+
+    def step(inducing):
+        family, batch = sparse(inducing)
+        params, static = eqx.partition(family, eqx.is_array)
+        adam = optax.adam(RATE["step"])
+
+        @jax.jit
+        def program(params, state, batch):
+            value, gradient = jax.value_and_grad(lambda params: loss(eqx.combine(params, static), batch))(params)
+            updates, state = adam.update(gradient, state, params)
+            return value, optax.apply_updates(params, updates), state
+
+        given = params, adam.init(params), batch
+        return lambda: jax.block_until_ready(program(*given))[0]
+
+    def natural(inducing):
+        family, batch = sparse(inducing)
+        parts, rate = partition_variational(family), jnp.asarray(RATE["natural"])
+        program = eqx.filter_jit(lambda parts, batch: natural_gradient_step(*parts, batch, loss, rate))
+        return lambda: jax.block_until_ready(eqx.filter(program(parts, batch), eqx.is_array))[1]
+
+    return {"evaluate": evaluation, "step": step, "natural": natural}, {"gpjax": gpx.__version__}
 
 
 def gpflow():
@@ -152,7 +236,46 @@ def gpflow():
         model = started(count)
         return gpflow.optimizers.Scipy().minimize(model.training_loss, model.trainable_variables)
 
-    return evaluation, fit, {"gpflow": gpflow.__version__, "tensorflow": tf.__version__}
+    def sparse(inducing):
+        x, y, z, mean, root = sparse_start(inducing)
+        kernel, likelihood = gpflow.kernels.SquaredExponential(), gpflow.likelihoods.Gaussian(NOISE)
+        model = gpflow.models.SVGP(kernel, likelihood, z, q_mu=mean, q_sqrt=root[None], num_data=ALL)
+        return model, (tf.constant(x), tf.constant(y[:, None]))
+
+    def step(inducing):
+        model, batch = sparse(inducing)
+        adam = tf.keras.optimizers.Adam(RATE["step"])
+
+        @tf.function
+        def program():
+            with tf.GradientTape() as tape:
+                loss = model.training_loss(batch)
+            gradients = tape.gradient(loss, model.trainable_variables)
+            adam.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+            return loss
+
+        return lambda: program().numpy()
+
+    def natural(inducing):
+        model, batch = sparse(inducing)
+        gpflow.set_trainable(model.kernel, False)
+        gpflow.set_trainable(model.likelihood, False)
+        gpflow.set_trainable(model.inducing_variable, False)
+        optimizer, values = gpflow.optimizers.NaturalGradient(gamma=RATE["natural"]), []
+
+        def loss():
+            values.append(model.training_loss(batch))
+            return values[-1]
+
+        @tf.function
+        def program():
+            optimizer.minimize(loss, [(model.q_mu, model.q_sqrt)])
+            return values[-1]
+
+        return lambda: program().numpy()
+
+    can = {"evaluate": evaluation, "fit": fit, "step": step, "natural": natural}
+    return can, {"gpflow": gpflow.__version__, "tensorflow": tf.__version__}
 
 
 def lapack():
@@ -170,7 +293,7 @@ def lapack():
 
         return call
 
-    return evaluation, None, {}
+    return {"evaluate": evaluation}, {}
 
 
 LIBRARIES = {
@@ -190,25 +313,25 @@ def seconds(call):
 
 
 def work(name):
-    """Answer requests, one a line: `evaluate N` or `fit N`. The first evaluation of each size compiles."""
+    """Answer requests, one a line, such as `evaluate N`. The first call of each size compiles; its loss is reported."""
     sys.stdout, answers = sys.stderr, sys.stdout  # a library may print
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # JAX makes a thread for each core that it sees
-    evaluation, fit, versions = LIBRARIES[name]()
-    print(json.dumps(versions), file=answers, flush=True)
-    calls = {}
+    can, versions = LIBRARIES[name]()
+    print(json.dumps([list(can), versions]), file=answers, flush=True)
+    calls, first = {}, {}
     for line in sys.stdin:
         what, count = line.split()
         if what == "fit":
-            processor, clock, result = seconds(lambda count=count: fit(int(count)))
+            processor, clock, result = seconds(lambda count=count: can["fit"](int(count)))
             found = {"evaluations": int(result.nfev), "loss": float(result.fun), "message": str(result.message)}
             answer = {"processor": processor, "clock": clock, **found}
         else:
-            if count not in calls:
-                calls[count] = evaluation(int(count))
-                calls[count]()
-            processor, clock, value = seconds(calls[count])
-            answer = {"processor": processor, "clock": clock, "loss": float(value)}
+            if line not in calls:
+                calls[line] = can[what](int(count))
+                first[line] = float(calls[line]())
+            processor, clock, _ = seconds(calls[line])
+            answer = {"processor": processor, "clock": clock, "loss": first[line]}
         print(json.dumps(answer), file=answers, flush=True)
 
 
@@ -228,7 +351,7 @@ class Worker:
             text=True,
             env={**os.environ, **ONE_THREAD},
         )
-        self.versions = self.answer()
+        self.can, self.versions = self.answer()
 
     def answer(self):
         return json.loads(self.process.stdout.readline())
@@ -275,16 +398,21 @@ def show(title, ratios):
         print(f"  {name:14} {found['milliseconds']:9.2f} ms  {found['ratio']:5.2f}  (half between {low} and {high})")
 
 
-def evaluations(found, count):
-    first = {name: worker.ask("evaluate", count)["loss"] for name, worker in found.items()}
+def in_turn(what, found, count):
+    """The fastest of many calls of each library that can do it."""
+    asked = {name: worker for name, worker in found.items() if what in worker.can}
+    first = {name: worker.ask(what, count)["loss"] for name, worker in asked.items()}
+    limit = 1e-8 if what == "evaluate" else 1e-5  # GPJax adds the jitter to the variances at the data, too
     for name in set(first) - {"potrf + potri"}:
-        if abs(first[name] - first["trainability"]) > 1e-8 * abs(first[name]):
-            sys.exit(f"N = {count}: {name} computes another loss, {first[name]} in place of {first['trainability']}.")
-    times = {name: [] for name in found}
+        if abs(first[name] - first["trainability"]) > limit * abs(first[name]):
+            sys.exit(
+                f"{what} {count}: {name} computes another loss, {first[name]} in place of {first['trainability']}."
+            )
+    times = {name: [] for name in asked}
     for _ in range(ROUNDS):
-        for name, worker in found.items():
-            times[name].append(worker.ask("evaluate", count)["processor"])
-    return compare(times, found)
+        for name, worker in asked.items():
+            times[name].append(worker.ask(what, count)["processor"])
+    return compare(times, asked)
 
 
 def cold_fits(names, count):
@@ -315,8 +443,13 @@ def main(record):
     results = {"processor": processor(), "versions": versions, "rounds": ROUNDS, "value and gradient": {}}
     print(f"{results['processor']}; {', '.join(f'{name} {version}' for name, version in versions.items())}")
     for count in SIZES:
-        results["value and gradient"][str(count)] = evaluations(found, count)
+        results["value and gradient"][str(count)] = in_turn("evaluate", found, count)
         show(f"value and gradient, N = {count}, ratios to the package:", results["value and gradient"][str(count)])
+    for what, title in (("step", "sparse, a step of Adam"), ("natural", "sparse, a natural step")):
+        results[title] = {}
+        for count in INDUCING:
+            results[title][str(count)] = in_turn(what, found, count)
+            show(f"{title}, M = {count}, a batch of {BATCH}:", results[title][str(count)])
     for worker in found.values():
         worker.end()
     results["cold fit, N = 500"] = cold_fits([name for name in ("trainability", "gpflow") if name in found], 500)

@@ -1,7 +1,7 @@
 """A GP latent-variable model in GPflow: three settings, new points, and mistakes.
 
 `make gpflow` compares what `run()` gives with latent_variables.json, which chapter
-10c reads. The chapter shows the lines between `# show NAME` and `# end`. The record
+10d reads. The chapter shows the lines between `# show NAME` and `# end`. The record
 holds the data and all settings, with the names and shapes of the Flax model.
 """
 

@@ -1,6 +1,6 @@
 """Natural gradients in GPflow: one step, and steps of two optimizers in turn.
 
-`make gpflow` compares what `run()` gives with natural.json, for chapter 10b. The
+`make gpflow` compares what `run()` gives with natural.json, for chapter 10c. The
 chapter shows the lines between `# show NAME` and `# end`. The data and the settings
 are those of sparse.json and likelihoods.json.
 """

@@ -1,8 +1,8 @@
 """Sparse variational GPs in GPflow: SVGP whitened and not, SGPR, and mistakes.
 
-`make gpflow` compares what `run()` gives with sparse.json, which chapter 10a reads.
-The chapter shows the lines between `# show NAME` and `# end`. The record holds the
-data and all settings, with the names and shapes of the Flax model. The data are
+`make gpflow` compares what `run()` gives with sparse.json, which chapters 10a and
+10b read. They show the lines between `# show NAME` and `# end`. The record holds
+the data and all settings, with the names and shapes of the Flax model. The data are
 temperatures at JFK, twice a day in January 2013.
 """
 
@@ -276,7 +276,7 @@ def run():
         "sgpr": [sgpr(params) for params in rows],
         "inducing_at_data": inducing_at_data(),
         "table": table(),
-        "minibatch": minibatch(),
+        "minibatches": minibatches(),
         "mistakes": mistakes(),
     }
 
@@ -405,20 +405,34 @@ def what_trains():
     assert len(model.trainable_variables) == 4
 
 
-def minibatch():
+def minibatch(params):
     """With num_data, the mean of the ELBOs of equal batches is the full one.
 
     Without it, a batch counts as all data, and there is no error.
     """
-    params, (x, y) = first(), temperatures()
+    x, y = temperatures()
     batches = [(x[start::4], y[start::4]) for start in range(4)]
+    # show minibatch
     model = svgp_of(gaussian_of(params), params, whiten=True, num_data=len(x))
     right = [float(model.elbo(batch)) for batch in batches]
+    # end
     np.testing.assert_allclose(np.mean(right), model.elbo((x, y)), rtol=1e-10)
+    parameters = parameters_of(model, params)
+    slopes = gradients_of(lambda: model.elbo(batches[0]), parameters)
     model = svgp_of(gaussian_of(params), params, whiten=True)
     wrong = [float(model.elbo(batch)) for batch in batches]
     assert np.mean(wrong) > np.mean(right) + 100
-    return {"elbo": right, "elbo_without_num_data": wrong}
+    return {
+        "params": params,
+        "elbo": right,
+        "gradients of the first": slopes,
+        "elbo_without_num_data": wrong,
+    }
+
+
+def minibatches():
+    rows = settings_of(FIRST, latents=1, spacing=1.0)
+    return [minibatch(params) for params in rows]
 
 
 # ---- mistakes --------------------------------------------------------------------
@@ -470,6 +484,17 @@ def other_whiten():
     return {"before": before, "after": after}
 
 
+def small_num_data():
+    """A num_data smaller than the batch is no error: it scales the data down."""
+    params, data = first(), temperatures()
+    model = svgp_of(gaussian_of(params), params, whiten=True, num_data=10)
+    elbo, prior_kl = float(model.elbo(data)), float(model.prior_kl())
+    model.num_data = 40
+    expected = (model.elbo(data) + prior_kl) / 4 - prior_kl
+    np.testing.assert_allclose(elbo, expected, rtol=1e-10)
+    return elbo
+
+
 def half_of_q():
     """Fixing q_mu alone leaves q_sqrt training, and there is no error."""
     model = svgp_of(gaussian_of(first()), first(), whiten=True)
@@ -490,6 +515,7 @@ def mistakes():
         "inducing points with two columns": inducing_points_of_other_data(),
         "another whiten": other_whiten(),
         "half of q": half_of_q(),
+        "a small num_data": small_num_data(),
     }
 
 

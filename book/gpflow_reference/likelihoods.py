@@ -1,7 +1,7 @@
 """Sparse variational GPs in GPflow with other likelihoods than Gaussian noise.
 
-`make gpflow` compares what `run()` gives with likelihoods.json, which chapters 11a
-and 11c read. The chapters show the lines between `# show NAME` and `# end`. The
+`make gpflow` compares what `run()` gives with likelihoods.json, which chapters 11a,
+11b and 11c read. The chapters show the lines between `# show NAME` and `# end`. The
 record holds the data and all settings, with the names and shapes of the Flax model.
 """
 
